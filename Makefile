@@ -1,0 +1,48 @@
+# Every target bootstraps .venv by itself from plain python3; the second time no network is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: demo test check format lock bench coverage clean
+
+demo: $(READY)
+	$(BIN)/regrow demo --kill $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/regrow bench tell ask append steps recover --json
+
+# The pure cores must be covered whole, branches included; tests/pure_cores.txt lists them.
+coverage: $(READY)
+	$(BIN)/coverage run -m pytest -q $(ARGS)
+	$(BIN)/coverage report
+	$(BIN)/coverage report --fail-under=100 --include="$$(paste -sd, tests/pure_cores.txt)"
+
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--all-extras --group dev pyproject.toml --output-file requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("regrow needs Python 3.11 or newer; say which one to use with: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make virtual environments here; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .regrow dist
