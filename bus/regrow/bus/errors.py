@@ -132,9 +132,7 @@ class StaleWriter(BusError):
 
     def __str__(self) -> str:
         found = "elsewhere" if self.found is None else f"at {self.found}"
-        return (
-            f"the log is {found}, not at {self.expected}: another writer was first, drop this copy and reload"
-        )
+        return f"the log is {found}, not at {self.expected}: another writer was first, drop this copy and reload"
 
 
 @dataclass(eq=False)
@@ -145,9 +143,7 @@ class PayloadTooLarge(BusError):
     limit: int
 
     def __str__(self) -> str:
-        return (
-            f"a message of {self.size} bytes does not fit the limit of {self.limit}: send a reference instead"
-        )
+        return f"a message of {self.size} bytes does not fit the limit of {self.limit}: send a reference instead"
 
 
 @dataclass(eq=False)

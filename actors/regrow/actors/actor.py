@@ -1,0 +1,94 @@
+"""The class that users derive their actors from."""
+
+import sys
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import msgspec
+
+from regrow.actors.definition import Definition
+from regrow.actors.errors import ActorError, StateChangedOutsideEvent
+from regrow.actors.message import Event, Message
+from regrow.bus import Address
+
+A = TypeVar("A", bound="Actor")
+
+
+class Scope(Protocol):
+    """What a running handler may do; given to the actor by whoever runs it."""
+
+    address: Address
+
+    def emit(self, event: Event) -> None: ...
+    def send(self, to: Address, message: Message[Any]) -> None: ...
+    def ref(self, kind: "type[Actor]", key: str) -> Any: ...
+
+
+class Actor:
+    """A durable actor: typed fields are its state, ``@event`` methods change it, ``@command`` methods decide.
+
+    ``class Counter(Actor, kind="counter")``: the kind is its name on the bus, by default the snake_case of the class name.
+    One instance lives per key, activated by its first message and rebuilt from its log after any crash. The class is checked
+    when it is made; ``DefinitionError`` says what is wrong.
+    """
+
+    __regrow__: ClassVar[Definition]
+    _scope: Scope | None = None
+    _folding: bool = False
+
+    def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__regrow__ = Definition(cls, kind, sys._getframe(1).f_locals)
+
+    @property
+    def key(self) -> str:
+        """This actor's key."""
+        return self._running("key").address.key
+
+    def emit(self, event: Event) -> None:
+        """Decides an event: applied to the state at once, durable when the turn commits, gone when the turn fails."""
+        self._running("emit").emit(event)
+
+    def send(self, to: Any, message: Message[Any]) -> None:
+        """Sends a message when the turn commits, never before; it arrives once, in order per receiver."""
+        self._running("send").send(to.address, message)
+
+    def ref(self, kind: type[A], key: str) -> Any:
+        """A reference to another durable actor of this application. Its ``ask`` is a step of this handler."""
+        return self._running("ref").ref(kind, key)
+
+    def _running(self, what: str) -> Scope:
+        if self._scope is None:
+            raise ActorError(f"{type(self).__name__}.{what} works only inside a @command of a running actor")
+        return self._scope
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not self._folding:
+            raise StateChangedOutsideEvent(type(self).__name__, name)
+        object.__setattr__(self, name, value)
+
+
+def incarnate(cls: type[A], state: msgspec.Struct, scope: Scope | None) -> A:
+    """A fresh instance of an actor class that holds this state."""
+    actor = cls.__new__(cls)
+    vars(actor).update({name: getattr(state, name) for name in cls.__regrow__.fields}, _scope=scope)
+    return actor
+
+
+def state_of(actor: Actor) -> msgspec.Struct:
+    """The state that an instance holds."""
+    definition = actor.__regrow__
+    held = vars(actor)
+    return definition.state_type(**{name: held[name] for name in definition.fields})
+
+
+def apply(actor: Actor, fact: Event) -> None:
+    """Changes the state by one event. Raises ``ActorError`` when the class has no ``@event`` method for it."""
+    handler = actor.__regrow__.events.get(type(fact))
+    if handler is None:
+        raise ActorError(f"{type(actor).__name__} has no @event method for {type(fact).__name__}")
+    held = vars(actor)
+    held["_folding"] = True
+    try:
+        handler.method(actor, fact)
+    finally:
+        held["_folding"] = False

@@ -1,0 +1,156 @@
+"""What can go wrong with actors, named by what the caller should conclude."""
+
+import msgspec
+
+
+class ActorError(Exception):
+    """The root of this package's errors."""
+
+
+class DefinitionError(ActorError, TypeError):
+    """An actor, message, event or tool is written in a way that could not work; raised when the class is made."""
+
+
+class StateChangedOutsideEvent(ActorError, AttributeError):
+    """A handler assigned state directly, which the log would not know of."""
+
+    def __init__(self, actor: str, field: str) -> None:
+        super().__init__(
+            f"{actor}.{field} is state: it may change only in an @event method; emit an event that changes it"
+        )
+        self.actor = actor
+        self.field = field
+
+
+class FoldDiffers(ActorError):
+    """State was changed in place outside an event: folding the log gives another state than the actor has."""
+
+    def __init__(self, actor: str, held: str, folded: str) -> None:
+        super().__init__(
+            f"the state of {actor} is not the fold of its events: it holds {held}, its log gives {folded}; "
+            "change state only in @event methods, and there only by what the event carries"
+        )
+        self.actor = actor
+
+
+class Refused(ActorError):
+    """A handler says no. The caller gets this as the reply; it is recorded, nothing restarts, nothing is retried.
+
+    ``raise Refused("no funds", balance=3)``: the keywords travel to the caller as ``data`` and must be JSON.
+    """
+
+    def __init__(self, message: str, **data: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+
+
+class AskFailed(ActorError):
+    """The actor could not answer: its handler failed for good, or the message does not fit it."""
+
+    def __init__(self, kind: str, code: int, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
+        self.message = message
+
+
+class AskTimeout(ActorError, TimeoutError):
+    """No reply within the deadline. The message is in the mailbox all the same and may still be handled."""
+
+    def __init__(self, actor: str, timeout_s: float) -> None:
+        super().__init__(f"{actor} did not answer within {timeout_s:g} s; the message stays in its mailbox")
+        self.actor = actor
+        self.timeout_s = timeout_s
+
+
+class WouldDeadlock(ActorError):
+    """An ask to an actor that itself waits for the asker."""
+
+    def __init__(self, actor: str, chain: tuple[str, ...]) -> None:
+        super().__init__(
+            f"asking {actor} would never end: it waits for this ask ({' -> '.join((*chain, actor))}); send instead"
+        )
+        self.actor = actor
+        self.chain = chain
+
+
+class StepFailed(ActorError):
+    """A step ended in an error its tool does not declare; the same, live and replayed."""
+
+    def __init__(self, kind: str, type: str, message: str) -> None:
+        super().__init__(f"{type}: {message}")
+        self.kind = kind
+        self.type = type
+        self.message = message
+
+
+class AmbiguousStep(ActorError):
+    """Two tasks of one handler made the same call at once; a replay could not tell their answers apart."""
+
+    def __init__(self, tool: str) -> None:
+        super().__init__(
+            f"{tool} is called with equal arguments in two tasks at once; make the arguments differ, call it once, "
+            "or declare it @tool(pure=True)"
+        )
+        self.tool = tool
+
+
+class Drift(ActorError):
+    """The handler no longer takes the way its recorded steps tell of."""
+
+    def __init__(self, actor: str, wanted: str, recorded: str) -> None:
+        super().__init__(
+            f"{actor} runs the step {wanted} while the recorded step {recorded} was not asked for again: the code "
+            "changed under an unfinished turn, or a handler decides by something that is not a step"
+        )
+        self.actor = actor
+        self.wanted = wanted
+        self.recorded = recorded
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A failure as data: the body of a failed ask and the recorded outcome of a failed step."""
+
+    kind: str
+    code: int
+    message: str
+    type: str = ""
+    data: dict[str, object] = {}
+    args: list[object] = []
+
+
+REFUSED = "refused"
+DEFECT = "defect"
+TIMEOUT = "timeout"
+UNKNOWN = "unknown"
+UNDECODABLE = "undecodable"
+DEADLOCK = "deadlock"
+DRIFT = "drift"
+BUSY = "busy"
+TOO_LARGE = "too_large"
+
+CODES = {
+    UNDECODABLE: 400,
+    UNKNOWN: 404,
+    REFUSED: 409,
+    TOO_LARGE: 413,
+    BUSY: 429,
+    DEFECT: 500,
+    DRIFT: 500,
+    TIMEOUT: 504,
+    DEADLOCK: 508,
+}
+"""The service error code that goes with each kind of failure."""
+
+
+def failure(kind: str, message: str, **data: object) -> Failure:
+    """A failure of a known kind, with its code."""
+    return Failure(kind, CODES[kind], message, data=data)
+
+
+def raise_failure(failed: Failure) -> None:
+    """Raises what a caller sees of a failed ask: ``Refused`` with its data, or ``AskFailed``."""
+    if failed.kind == REFUSED:
+        raise Refused(failed.message, **failed.data)
+    raise AskFailed(failed.kind, failed.code, failed.message)

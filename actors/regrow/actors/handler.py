@@ -1,0 +1,102 @@
+"""Handlers: the decorators that mark an actor's methods, and the checks that a class passes before it exists."""
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+
+from regrow.actors.errors import DefinitionError
+from regrow.actors.message import Event, Message, reply_type
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Role = Literal["command", "query", "event"]
+
+_MARK = "__regrow_role__"
+
+
+def command(method: F) -> F:
+    """Handles one message type, one at a time, in the order of the mailbox; may emit, call tools, ask, send and reply."""
+    return _mark(method, "command")
+
+
+def query(method: F) -> F:
+    """Answers one message type at once from the last committed state, also while a command runs; it may only read."""
+    return _mark(method, "query")
+
+
+def event(method: F) -> F:
+    """Changes the state for one event type; runs when the event is emitted and again at every recovery, so nothing else."""
+    return _mark(method, "event")
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """A checked handler method."""
+
+    role: Role
+    name: str
+    method: Callable[..., Any]
+    accepts: type[Any]
+    """The message or event class that it takes."""
+    returns: Any
+    """The type of the reply; None's type where there is none."""
+
+
+def handlers_of(cls: type, namespace: Mapping[str, Any]) -> list[Handler]:
+    """The marked methods of a class and its bases, each checked. Raises ``DefinitionError`` with one clear sentence."""
+    found: list[Handler] = []
+    for name, method in inspect.getmembers(cls, inspect.isfunction):
+        role: Role | None = getattr(method, _MARK, None)
+        if role is not None:
+            found.append(_check(cls, name, method, role, namespace))
+    taken: dict[type, str] = {}
+    for handler in found:
+        other = taken.setdefault(handler.accepts, handler.name)
+        if other != handler.name:
+            raise DefinitionError(
+                f"{cls.__name__}: both {other} and {handler.name} handle {handler.accepts.__name__}; keep one"
+            )
+    return found
+
+
+def _mark(method: F, role: Role) -> F:
+    setattr(method, _MARK, role)
+    return method
+
+
+def _check(cls: type, name: str, method: Callable[..., Any], role: Role, namespace: Mapping[str, Any]) -> Handler:
+    where = f"{cls.__name__}.{name}"
+    hints = _hints(where, method, namespace)
+    parameters = list(inspect.signature(method).parameters)
+    wanted = Event if role == "event" else Message
+    if len(parameters) != 2 or parameters[1] not in hints:
+        raise DefinitionError(f"{where} must take self and one annotated {wanted.__name__}")
+    accepts = hints[parameters[1]]
+    if not (isinstance(accepts, type) and issubclass(accepts, wanted)):
+        raise DefinitionError(f"{where} takes {_show(accepts)}, which is no {wanted.__name__}; an @{role} takes one")
+    if inspect.iscoroutinefunction(method) == (role == "event"):
+        should = "a plain function, for it runs in the fold" if role == "event" else "async def"
+        raise DefinitionError(f"{where} is an @{role}: make it {should}")
+    expected = type(None) if role == "event" else reply_type(accepts)
+    returns = hints.get("return")
+    if "return" not in hints or returns != expected:
+        shown = _show(returns) if "return" in hints else "nothing annotated"
+        raise DefinitionError(
+            f"{where} returns {shown}, but {accepts.__name__} is answered with {_show(expected)}; annotate -> {_show(expected)}"
+        )
+    return Handler(role, name, method, accepts, returns)
+
+
+def _hints(where: str, method: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(method, localns=dict(namespace), include_extras=True)
+    except NameError as error:
+        raise DefinitionError(f"{where}: the annotation names {error.name!r}, which is not defined above the class") from None
+
+
+def _show(kind: Any) -> str:
+    if kind is type(None):
+        return "None"
+    return kind.__name__ if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) else str(kind)

@@ -1,0 +1,71 @@
+"""The bus of regrow: event logs, mailboxes and requests on NATS, or in memory under the same contract."""
+
+from regrow.bus.codec import decode, encode, record_id
+from regrow.bus.errors import (
+    AccessDenied,
+    BusError,
+    DiskFull,
+    MailboxFull,
+    NoResponder,
+    PayloadTooLarge,
+    PortInUse,
+    ReadBroken,
+    RequestTimeout,
+    ServerFailed,
+    ServerMissing,
+    ServerTooOld,
+    StaleWriter,
+    StoreBusy,
+    StoreFull,
+    StoreNotWritable,
+    StoreUnavailable,
+    Undecodable,
+    Unreachable,
+)
+from regrow.bus.memory import MemoryBus
+from regrow.bus.nats_bus import NatsBus, open_bus
+from regrow.bus.port import Bus, Delivery, EventLog, Mail, Request, Stored
+from regrow.bus.server import EmbeddedServer
+from regrow.bus.subjects import Address, Box, Subjects, check_address, check_name, escape, unescape
+
+__all__ = [
+    "AccessDenied",
+    "Address",
+    "Box",
+    "Bus",
+    "BusError",
+    "Delivery",
+    "DiskFull",
+    "EmbeddedServer",
+    "EventLog",
+    "Mail",
+    "MailboxFull",
+    "MemoryBus",
+    "NatsBus",
+    "NoResponder",
+    "PayloadTooLarge",
+    "PortInUse",
+    "ReadBroken",
+    "Request",
+    "RequestTimeout",
+    "ServerFailed",
+    "ServerMissing",
+    "ServerTooOld",
+    "StaleWriter",
+    "StoreBusy",
+    "StoreFull",
+    "StoreNotWritable",
+    "StoreUnavailable",
+    "Stored",
+    "Subjects",
+    "Undecodable",
+    "Unreachable",
+    "check_address",
+    "check_name",
+    "decode",
+    "encode",
+    "escape",
+    "open_bus",
+    "record_id",
+    "unescape",
+]

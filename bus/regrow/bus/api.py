@@ -1,0 +1,71 @@
+"""JetStream's JSON interface, spoken directly: nats-py's stream settings do not know every field that regrow needs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from regrow.bus.codec import decode, encode
+from regrow.bus.errors import BusError, NoResponder, StoreUnavailable
+from regrow.bus.replies import ReplyInbox
+
+STREAM_NOT_FOUND = 10059
+STREAM_NAME_TAKEN = 10058
+CONSUMER_NOT_FOUND = 10014
+CONSUMER_NOT_UNIQUE = 10100
+WRONG_LAST_SEQUENCE = 10071
+WRONG_LAST_SEQUENCE_UNKNOWN = 10164
+APPEND_IN_FLIGHT = 10158
+LIMIT_REACHED = 10077
+NO_ROOM = frozenset({10023, 10028, 10047, 10118, 10120})
+"""Insufficient resources, memory or storage of the server or the account exhausted."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The error of a JetStream answer."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class PubAck(msgspec.Struct, frozen=True):
+    """The answer to a publish into a stream."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    error: Refusal | None = None
+
+
+@dataclass(eq=False)
+class ApiError(BusError):
+    """The server refused a JetStream call."""
+
+    verb: str
+    refusal: Refusal
+
+    def __str__(self) -> str:
+        return f"the server refused {self.verb}: {self.refusal.description} ({self.refusal.err_code})"
+
+
+class JetStreamApi:
+    """Calls of ``$JS.API``, each one request and one JSON answer."""
+
+    def __init__(self, replies: ReplyInbox, *, timeout_s: float = 10.0) -> None:
+        self._replies = replies
+        self._timeout_s = timeout_s
+
+    async def call(self, verb: str, body: object = None) -> dict[str, Any]:
+        """The answer's fields. Raises ``ApiError`` on a refusal, ``StoreUnavailable`` when JetStream is not enabled."""
+        payload = b"" if body is None else encode(body)
+        try:
+            answer = await self._replies.request(f"$JS.API.{verb}", payload, timeout_s=self._timeout_s)
+        except NoResponder:
+            raise StoreUnavailable(
+                "this NATS server has JetStream disabled for the account; enable it in its configuration"
+            ) from None
+        fields = decode(answer.data, dict[str, Any], f"answer to {verb}")
+        if fields.get("error"):
+            raise ApiError(verb, msgspec.convert(fields["error"], Refusal))
+        return fields

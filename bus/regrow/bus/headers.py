@@ -1,0 +1,48 @@
+"""The header names of the wire, and the one function that builds the fence.
+
+Header names are case-sensitive, and the server ignores a fence that is empty or misspelt: the append would go through
+unfenced. So nothing but ``fence`` writes it.
+"""
+
+from collections.abc import Mapping
+
+Headers = Mapping[str, str]
+
+ID = "Rg-Id"
+"""Chosen by the caller of an ask, or by the gateway: the same id is answered from the log, not run again."""
+REPLY = "Rg-Reply"
+"""Where the reply to a message that came through a mailbox is published."""
+SENDER = "Rg-Sender"
+"""The actor (``kind/key``) whose turn sent a relay."""
+CHAIN = "Rg-Chain"
+"""The actors that wait for this ask, comma separated and escaped; an ask to one of them would never end."""
+DEADLINE = "Rg-Deadline"
+"""Seconds since 1970 after which nobody waits for the reply any more."""
+ACTOR = "Rg-Actor"
+"""The actor in whose turn a tool runs."""
+STEP = "Rg-Step"
+"""The step key under which a tool runs."""
+ERROR = "Nats-Service-Error"
+ERROR_CODE = "Nats-Service-Error-Code"
+MESSAGE_ID = "Nats-Msg-Id"
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+ROLLUP = "Nats-Rollup"
+
+
+def fence(after: int, *, rollup: bool = False) -> dict[str, str]:
+    """Headers of an append that is accepted only when ``after`` is the log's last sequence (0: the log is empty)."""
+    if after < 0:
+        raise ValueError(f"a log's last sequence is 0 or more, not {after}")
+    headers = {EXPECTED_SEQUENCE: str(after)}
+    if rollup:
+        headers[ROLLUP] = "sub"
+    return headers
+
+
+def size(headers: Headers | None) -> int:
+    """Bytes that these headers take on the wire, which count towards the server's payload limit."""
+    if not headers:
+        return 0
+    return len("NATS/1.0\r\n\r\n") + sum(
+        len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items()
+    )

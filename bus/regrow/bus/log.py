@@ -1,0 +1,180 @@
+"""The event log on JetStream: fenced appends and batched reads.
+
+Each append is one publish through the shared reply inbox. Its outcome may stay unknown (a lost acknowledgement, a server that
+restarts); then the same bytes go out again under the same fence until the server decides. A read never proves that a record is
+absent: only the record's id found in the log, or an accepted append, proves anything.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from regrow.bus.api import (
+    APPEND_IN_FLIGHT,
+    LIMIT_REACHED,
+    NO_ROOM,
+    WRONG_LAST_SEQUENCE,
+    WRONG_LAST_SEQUENCE_UNKNOWN,
+    ApiError,
+    PubAck,
+    Refusal,
+)
+from regrow.bus.codec import decode, encode, record_id
+from regrow.bus.errors import (
+    BusError,
+    NoResponder,
+    PayloadTooLarge,
+    ReadBroken,
+    RequestTimeout,
+    StaleWriter,
+    StoreFull,
+)
+from regrow.bus.headers import Headers, fence, size
+from regrow.bus.port import Stored
+from regrow.bus.replies import ReplyInbox, status
+from regrow.bus.subjects import Address, Subjects, log_number
+
+_log = structlog.get_logger(__name__)
+
+APPEND_TIMEOUT_S = 10.0
+"""After this long without an answer an append is sent again; a server under fsync load may take seconds."""
+RESEND_PAUSE_S = 0.25
+READ_TIMEOUT_S = 30.0
+READ_BATCH = 1_000
+READERS_PER_STREAM = 2
+"""Recoveries at once per stream: a cold read blocks the appends of its neighbours."""
+
+_LOST = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_UNKNOWN, APPEND_IN_FLIGHT})
+
+
+class JetStreamLog:
+    """The logs of one application on one connection."""
+
+    def __init__(self, client: Client, replies: ReplyInbox, subjects: Subjects) -> None:
+        self._client = client
+        self._replies = replies
+        self._subjects = subjects
+        self._reading: dict[int, asyncio.Semaphore] = {}
+
+    async def append(self, address: Address, data: bytes, *, rid: str, after: int, rollup: bool = False) -> int:
+        """The sequence under which the record was stored; see ``EventLog.append``."""
+        subject = self._subjects.log(address)
+        headers = fence(after, rollup=rollup)
+        check_size(self._client, data, headers)
+        while True:
+            try:
+                ack = await publish_acked(self._replies, subject, data, headers, timeout_s=APPEND_TIMEOUT_S)
+            except (RequestTimeout, NoResponder, NatsError) as error:
+                _log.warning("append without an answer, sending it again", actor=str(address), error=str(error))
+                await asyncio.sleep(RESEND_PAUSE_S)
+                continue
+            if ack.error is None:
+                return ack.seq
+            if ack.error.err_code not in _LOST:
+                raise refused(subject, ack.error)
+            stored = await self._decide(address, rid, after)
+            if stored is not None:
+                return stored
+            await asyncio.sleep(RESEND_PAUSE_S)
+
+    async def read(self, address: Address) -> list[Stored]:
+        """All records of this log, oldest first; see ``EventLog.read``."""
+        number = log_number(address)
+        limit = self._reading.setdefault(number, asyncio.Semaphore(READERS_PER_STREAM))
+        async with limit:
+            return await self._read(number, self._subjects.log(address))
+
+    async def _decide(self, address: Address, rid: str, after: int) -> int | None:
+        """After a refusal: my record's sequence if it is there, None when the log has not moved; else I am stale."""
+        records = await self.read(address)
+        for record in reversed(records):
+            if record_id(record.data) == rid:
+                return record.sequence
+        last = records[-1].sequence if records else 0
+        if last == after:
+            return None
+        raise StaleWriter(after, last)
+
+    async def _read(self, number: int, subject: str) -> list[Stored]:
+        """Pages of one log until the server says that nothing is pending."""
+        records: list[Stored] = []
+        sequence = 1
+        while True:
+            page, complete = await self._page(number, subject, sequence)
+            records += page
+            if complete:
+                return records
+            sequence = records[-1].sequence + 1
+
+    async def _page(self, number: int, subject: str, sequence: int) -> tuple[list[Stored], bool]:
+        """Up to ``READ_BATCH`` records from a sequence on, and whether they are the last ones."""
+        page: list[Stored] = []
+        end: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+        def receive(message: Msg) -> None:
+            if status(message) is None:
+                page.append(_stored(message))
+            elif not end.done():
+                end.set_result(message)
+
+        body = encode({"seq": sequence, "next_by_subj": subject, "batch": READ_BATCH})
+        api = f"$JS.API.DIRECT.GET.{self._subjects.log_stream(number)}"
+        async with self._replies.listening(receive) as reply:
+            await self._client.publish(api, body, reply=reply)
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    closing = await end
+            except TimeoutError:
+                raise RequestTimeout(api, READ_TIMEOUT_S) from None
+        return page, _complete(subject, page, closing)
+
+
+def _complete(subject: str, page: list[Stored], closing: Msg) -> bool:
+    """Whether nothing follows this page. Raises ``ReadBroken`` when some of it was lost on the way."""
+    if status(closing) == "404":
+        return True
+    headers = closing.headers or {}
+    if status(closing) != "204" or not page or int(headers["Nats-Last-Sequence"]) != page[-1].sequence:
+        raise ReadBroken(subject)
+    return int(headers["Nats-Num-Pending"]) == 0
+
+
+def _stored(message: Msg) -> Stored:
+    headers = message.headers or {}
+    return Stored(int(headers["Nats-Sequence"]), time_ns(headers["Nats-Time-Stamp"]), message.data)
+
+
+def time_ns(text: str) -> int:
+    """Nanoseconds since 1970 of the server's RFC 3339 time, whose fraction has up to nine digits and no trailing zeros."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    moment = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 1_000_000_000 + int(fraction.ljust(9, "0") or "0")
+
+
+def check_size(client: Client, data: bytes, headers: Headers | None) -> None:
+    """Raises ``PayloadTooLarge`` for what would make the server drop the connection: it counts body and headers."""
+    total = len(data) + size(headers)
+    if total > client.max_payload:
+        raise PayloadTooLarge(total, client.max_payload)
+
+
+async def publish_acked(
+    replies: ReplyInbox, subject: str, data: bytes, headers: Headers | None, *, timeout_s: float
+) -> PubAck:
+    """The stream's answer to a publish, refusals included."""
+    message = await replies.request(subject, data, headers, timeout_s=timeout_s)
+    return decode(message.data, PubAck, "acknowledgement")
+
+
+def refused(subject: str, refusal: Refusal, full: Callable[[str], BusError] = StoreFull) -> BusError:
+    """The error for a refused publish: ``full`` when the stream's limit is reached, ``StoreFull`` for the server's."""
+    if refusal.err_code == LIMIT_REACHED:
+        return full(subject)
+    if refusal.err_code in NO_ROOM:
+        return StoreFull(subject)
+    return ApiError(f"a publish to {subject}", refusal)

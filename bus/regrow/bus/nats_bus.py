@@ -1,0 +1,77 @@
+"""The bus on a real NATS server: one connection, one reply inbox, the log and the mailboxes of one application."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from regrow.bus.api import JetStreamApi
+from regrow.bus.headers import Headers
+from regrow.bus.log import JetStreamLog, check_size
+from regrow.bus.mail import JetStreamMail
+from regrow.bus.port import Request
+from regrow.bus.replies import ReplyInbox
+from regrow.bus.streams import create_streams, open_streams
+from regrow.bus.subjects import Subjects
+
+
+class NatsBus:
+    """One application's bus on a connected client. Made by ``open_bus``."""
+
+    def __init__(self, client: Client, replies: ReplyInbox, subjects: Subjects, epoch: str) -> None:
+        self.subjects = subjects
+        self.epoch = epoch
+        self.log = JetStreamLog(client, replies, subjects)
+        self.mail = JetStreamMail(client, replies, JetStreamApi(replies), subjects)
+        self._client = client
+        self._replies = replies
+
+    async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
+        """Sends to whoever listens now. Raises ``PayloadTooLarge`` before anything is sent."""
+        check_size(self._client, body, headers)
+        await self._client.publish(subject, body, headers=dict(headers) if headers else None)
+
+    async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Request:
+        """The first answer. Raises ``NoResponder``, ``RequestTimeout``, ``PayloadTooLarge``."""
+        check_size(self._client, body, headers)
+        return _request(await self._replies.request(subject, body, headers, timeout_s=timeout_s))
+
+    @asynccontextmanager
+    async def serve(self, subject: str, handler: Callable[[Request], None], *, queue: str = "") -> AsyncGenerator[None]:
+        """Calls the handler with each message to the subject for as long as the block runs."""
+
+        async def receive(message: Msg) -> None:
+            handler(_request(message))
+
+        subscription = await self._client.subscribe(subject, queue=queue, cb=receive)
+        try:
+            await self._client.flush()
+            yield
+        finally:
+            if self._client.is_connected:
+                await subscription.unsubscribe()
+
+    @asynccontextmanager
+    async def expect_reply(self, on_reply: Callable[[Request], None]) -> AsyncGenerator[str]:
+        """A fresh reply subject for as long as the block runs."""
+        async with self._replies.listening(lambda message: on_reply(_request(message))) as subject:
+            yield subject
+
+
+@asynccontextmanager
+async def open_bus(client: Client, app: str, *, create: bool = False, replicas: int = 1) -> AsyncGenerator[NatsBus]:
+    """The bus of an application whose streams are on this server, or, with ``create``, are made on it first.
+
+    Raises ``StoreUnavailable`` when a stream is missing or differs from its definition.
+    """
+    subjects = Subjects(app)
+    async with ReplyInbox(client) as replies:
+        api = JetStreamApi(replies)
+        if create:
+            await create_streams(api, subjects, replicas=replicas)
+        yield NatsBus(client, replies, subjects, await open_streams(api, subjects))
+
+
+def _request(message: Msg) -> Request:
+    return Request(message.subject, message.data, message.headers or {}, message.reply)
