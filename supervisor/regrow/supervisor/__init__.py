@@ -15,7 +15,8 @@ from regrow.supervisor.errors import (
 from regrow.supervisor.exits import Crashed, Exit, Exited, Hung, Killed, Normal, Shutdown, describe
 from regrow.supervisor.intensity import Intensity, admit
 from regrow.supervisor.spec import ChildSpec, Restart, Run, ShutdownTime, Start, check_children
-from regrow.supervisor.supervisor import ChildInfo, ChildState, Supervisor
+from regrow.supervisor.supervisor import Supervisor
+from regrow.supervisor.tree import ChildInfo, ChildState
 
 __all__ = [
     "Action",

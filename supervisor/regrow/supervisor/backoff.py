@@ -21,9 +21,7 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if not 0 <= self.first_s <= self.max_s < math.inf:
-            raise InvalidOption(
-                f"backoff needs 0 <= first_s <= max_s, in seconds, not {self.first_s} and {self.max_s}"
-            )
+            raise InvalidOption(f"backoff needs 0 <= first_s <= max_s, in seconds, not {self.first_s} and {self.max_s}")
         if not 1 <= self.factor < math.inf:
             raise InvalidOption(f"a backoff's factor must be 1 or more, not {self.factor}")
 

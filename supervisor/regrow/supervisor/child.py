@@ -1,7 +1,7 @@
 """One incarnation of a child, from launch to exit.
 
-A child runs in one task of its own. Everything else here is synchronous and runs in the event loop; who
-waits, waits on events, so a cancelled waiter takes nothing with it.
+A child runs in one task of its own. Everything else here is synchronous and runs in the event loop; who waits
+does so on events, so a cancelled waiter takes nothing with it.
 """
 
 import asyncio
@@ -27,11 +27,9 @@ class Child:
     def __init__(self, spec: ChildSpec, on_exit: Callable[[Exit], None]) -> None:
         self.spec = spec
         self.exit: Exit | None = None
-        self.ready_at: float | None = None  # loop time
+        self.ready_at: float | None = None  # the loop's time
         self._on_exit = on_exit
-        self._quiet_exit: Exit | None = (
-            None  # what it means if it now goes without an error: set when asked to
-        )
+        self._asked: Exit | None = None  # once asked to go: how it ended if it now goes without an error
         self._settled = asyncio.Event()
         self._gone = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -40,10 +38,10 @@ class Child:
     def launch(self, cause: Exit | None, restarts: int) -> None:
         """Start the task; `on_exit` is called once, when it has ended or was abandoned."""
         start = Start(cause=cause, restarts=restarts, ready=self._ready)
+        # The timer first: an eager task may be ready before create_task returns.
+        self._timer = asyncio.get_running_loop().call_later(self.spec.start_timeout_s, self._overdue)
         self._task = asyncio.create_task(self._run(start), name=f"child {self.spec.id}")
         self._task.add_done_callback(self._ended)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self.spec.start_timeout_s, self._overdue)
 
     async def wait_started(self) -> None:
         """Return once it is ready or has finished; raises `StartFailed` when it died before that."""
@@ -62,18 +60,19 @@ class Child:
         await self.spec.run(start)
 
     def _ready(self) -> None:
-        if self._quiet_exit is None and self.exit is None:
+        if self.ready_at is None and self._asked is None and self.exit is None:
             self.ready_at = asyncio.get_running_loop().time()
             self._disarm()
             self._settled.set()
 
     def _overdue(self) -> None:
+        _log.warning("child_start_overdue", child=self.spec.id, timeout_s=self.spec.start_timeout_s)
         self._ask(Crashed(StartTimedOut(self.spec.id, self.spec.start_timeout_s)))
 
     def _ask(self, quiet_exit: Exit) -> None:
-        if self._quiet_exit is not None or self._task is None or not self._task.cancel():
+        if self._asked is not None or self._task is None or not self._task.cancel():
             return
-        self._quiet_exit = quiet_exit
+        self._asked = quiet_exit
         self._disarm()
         if (wait_s := _seconds(self.spec.shutdown)) is not None:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._abandon, wait_s)
@@ -81,18 +80,19 @@ class Child:
     def _abandon(self, waited_s: float) -> None:
         assert self._task is not None
         if self._task.cancel():
-            _log.error("child_abandoned", child=self.spec.id, waited_s=waited_s)
+            log = _log.info if self.spec.shutdown == "brutal" else _log.error
+            log("child_abandoned", child=self.spec.id, waited_s=waited_s)
             self._report(Hung(waited_s))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         # Reading the exception also tells asyncio that it was seen, for an abandoned child too.
         error = None if task.cancelled() else task.exception()
         if self.exit is not None:
-            _log.warning("abandoned_child_ended", child=self.spec.id)
+            _log.info("abandoned_child_ended", child=self.spec.id)
         elif error is not None:
             self._report(Crashed(error))
-        elif self._quiet_exit is not None:
-            self._report(self._quiet_exit)
+        elif self._asked is not None:
+            self._report(self._asked)
         else:
             self._report(Crashed(asyncio.CancelledError()) if task.cancelled() else Normal())
 

@@ -57,9 +57,7 @@ class RestartIntensityReached(SupervisorError):
     """Children died faster than they may be restarted; `child` was the last, `exit` how it ended."""
 
     def __init__(self, supervisor: str, child: str, cause: Exit) -> None:
-        super().__init__(
-            f"supervisor {supervisor!r} gave up: too many restarts, and child {child!r} {describe(cause)}"
-        )
+        super().__init__(f"supervisor {supervisor!r} gave up: too many restarts, and child {child!r} {describe(cause)}")
         self.supervisor = supervisor
         self.child = child
         self.exit = cause

@@ -62,8 +62,7 @@ class ChildSpec:
             )
         if not 0 < self.start_timeout_s < math.inf:
             raise InvalidOption(
-                f"child {self.id!r}: start_timeout_s must be a positive number of seconds, "
-                f"not {self.start_timeout_s}"
+                f"child {self.id!r}: start_timeout_s must be a positive number of seconds, not {self.start_timeout_s}"
             )
 
 

@@ -1,80 +1,19 @@
 """The one_for_one supervisor: it starts children in order, restarts those that die, stops them in reverse.
 
-One task owns the tree, from the first start to the last stop. Deaths and due restarts reach it one at a time
-through a queue, so a restart that fails is just the next death, and a request to stop, which cancels that
-task, comes between any two of them, as in OTP's supervisor.erl. Unlike there nobody waits for a restarted
-child to be ready, so a slow one does not hold up its siblings. Children run in tasks of their own.
+The tree runs in a task that the supervisor owns from entering to leaving; each child runs in one of its own,
+and the death of one does not touch the others.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal, NoReturn, Self
+from typing import NoReturn, Self
 
-import structlog
-
-from regrow.supervisor.child import Child
-from regrow.supervisor.decision import decide
-from regrow.supervisor.errors import AlreadyRunning, NotRunning, RestartIntensityReached
-from regrow.supervisor.exits import Exit, error_of, is_clean
-from regrow.supervisor.intensity import Intensity, admit
+from regrow.supervisor.errors import AlreadyRunning, NotRunning
+from regrow.supervisor.intensity import Intensity
 from regrow.supervisor.spec import ChildSpec, Restart, Start, check_children
-
-_log: Final = structlog.get_logger(__name__)
-
-ChildState = Literal["starting", "running", "restarting", "stopped"]
-
-
-@dataclass(frozen=True, slots=True)
-class ChildInfo:
-    """What is known of one child now; `last` is how its latest dead incarnation ended."""
-
-    id: str
-    state: ChildState
-    restarts: int
-    last: Exit | None
-
-
-class _Slot:
-    """The place of one spec in the tree, through all its incarnations."""
-
-    def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
-        self.child: Child | None = None
-        self.restarts = 0
-        self.last: Exit | None = None
-        self.attempt = 0
-        self.due: asyncio.TimerHandle | None = None
-
-    @property
-    def state(self) -> ChildState:
-        if self.due is not None:
-            return "restarting"
-        if self.child is None or self.child.exit is not None:
-            return "stopped"
-        return "running" if self.child.ready_at is not None else "starting"
-
-    def ran_s(self) -> float:
-        """For how long its child has been ready, in seconds."""
-        if self.child is None or self.child.ready_at is None:
-            return 0.0
-        return asyncio.get_running_loop().time() - self.child.ready_at
-
-    def info(self) -> ChildInfo:
-        return ChildInfo(self.spec.id, self.state, self.restarts, self.last)
-
-
-@dataclass(frozen=True, slots=True)
-class _Died:
-    slot: _Slot
-    cause: Exit
-
-
-@dataclass(frozen=True, slots=True)
-class _Due:
-    slot: _Slot
+from regrow.supervisor.tree import ChildInfo, Tree
 
 
 class Supervisor:
@@ -106,35 +45,29 @@ class Supervisor:
         self._specs = tuple(children)
         self._intensity = intensity
         self._draw = draw
+        self._tree: Tree | None = None
         self._task: asyncio.Task[NoReturn] | None = None
-        self._slots: list[_Slot] = []
 
     async def __aenter__(self) -> Self:
         if self._task is not None and not self._task.done():
             raise AlreadyRunning(self.name)
-        self._slots = [_Slot(spec) for spec in self._specs]
-        self._inbox: asyncio.Queue[_Died | _Due] = (
-            asyncio.Queue()
-        )  # one death or one due restart per slot at most
-        self._window: tuple[float, ...] = ()
-        self._stopping = False
-        self._settled = asyncio.Event()
-        self._task = asyncio.create_task(self._main(), name=f"supervisor {self.name}")
+        self._tree = tree = Tree(self.name, self._specs, self._intensity, self._draw)
+        self._task = asyncio.create_task(tree.run(), name=f"supervisor {self.name}")
+        self._task.add_done_callback(lambda _: tree.settled.set())
         try:
-            await self._settled.wait()
+            await tree.settled.wait()
         except asyncio.CancelledError:
-            await self._finish(self._task)
+            await self._finish()
             raise
-        if self._stopping:
-            await self._finish(self._task)
+        if tree.is_stopping:
+            await self._finish()
             await self.wait_stopped()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task = self._running_task()
-        await self._finish(task)
+        await self._finish()
         if error is None:
             await self.wait_stopped()
 
@@ -145,124 +78,59 @@ class Supervisor:
             await self.wait_stopped()
 
     def child_spec(self, *, restart: Restart = "permanent") -> ChildSpec:
-        """This supervisor as a child of another: it has the time its own children may take."""
+        """This supervisor as a child of another, which gives it all the time its own children may take."""
         return ChildSpec(
             id=self.name,
             run=self.run,
             restart=restart,
             shutdown="infinity",
-            start_timeout_s=sum(spec.start_timeout_s for spec in self._specs) or 1.0,
+            # A second more than theirs, so that the timeout that is seen is the one of the child at fault.
+            start_timeout_s=sum(spec.start_timeout_s for spec in self._specs) + 1.0,
         )
 
     async def wait_stopped(self) -> None:
         """Return when all children have been stopped; raises what the supervisor gave up with."""
-        task = self._running_task()
+        task = self._started_task()
         await asyncio.wait([task])
         if not task.cancelled():
             task.result()
 
     async def stop(self) -> None:
-        """Stop all children in reverse and return when that is done; may be called twice, and by a child."""
-        task = self._running_task()
-        self._ask_to_stop(task)
+        """Stop all children in reverse and return when that is done.
+
+        May be called more than once, and by a child, which is then cancelled while it waits here. Raises
+        nothing of what the supervisor may have given up with.
+        """
+        task = self._ask_to_stop()
         await asyncio.wait([task])
 
     def which_children(self) -> tuple[ChildInfo, ...]:
-        """Every child in start order; a temporary one that ended is no longer listed, as in OTP."""
-        return tuple(slot.info() for slot in self._slots)
+        """Every child in start order; a temporary one that has ended is no longer listed, as in OTP."""
+        return () if self._tree is None else self._tree.which_children()
 
-    def _running_task(self) -> "asyncio.Task[NoReturn]":
+    def _started_task(self) -> asyncio.Task[NoReturn]:
         if self._task is None:
             raise NotRunning(self.name)
         return self._task
 
-    def _ask_to_stop(self, task: "asyncio.Task[NoReturn]") -> None:
-        if not self._stopping:
-            self._stopping = True
+    def _ask_to_stop(self) -> asyncio.Task[NoReturn]:
+        task = self._started_task()
+        # A second cancellation would interrupt the stopping itself.
+        if self._tree is not None and not self._tree.is_stopping:
+            self._tree.is_stopping = True
             task.cancel()
+        return task
 
-    async def _finish(self, task: "asyncio.Task[NoReturn]") -> None:
+    async def _finish(self) -> None:
         """Stop, and wait for the end through any cancellation, which is passed on afterwards."""
-        self._ask_to_stop(task)
+        task = self._ask_to_stop()
         interrupted: asyncio.CancelledError | None = None
         while not task.done():
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError as error:
                 interrupted = error
+        if not task.cancelled():
+            task.exception()  # seen, also where an error of the body is the one that goes on
         if interrupted is not None:
             raise interrupted
-
-    async def _main(self) -> NoReturn:
-        try:
-            await self._start_children()
-            self._settled.set()
-            await self._supervise()
-        finally:
-            self._stopping = True
-            await self._stop_children()
-            self._settled.set()
-
-    async def _start_children(self) -> None:
-        for slot in tuple(self._slots):
-            await self._launch(slot).wait_started()
-
-    async def _supervise(self) -> NoReturn:
-        while True:
-            match await self._inbox.get():
-                case _Died(slot, cause):
-                    self._bury(slot, cause)
-                case _Due(slot):
-                    slot.due = None
-                    slot.restarts += 1
-                    self._launch(slot)
-
-    async def _stop_children(self) -> None:
-        for slot in reversed(self._slots):
-            if slot.due is not None:
-                slot.due.cancel()
-                slot.due = None
-            if slot.child is not None:
-                slot.last = await slot.child.stop()
-                if not is_clean(slot.last):
-                    self._log_death(slot, slot.last, "stop")
-
-    def _launch(self, slot: _Slot) -> Child:
-        slot.child = Child(slot.spec, lambda cause: self._inbox.put_nowait(_Died(slot, cause)))
-        slot.child.launch(slot.last, slot.restarts)
-        return slot.child
-
-    def _bury(self, slot: _Slot, cause: Exit) -> None:
-        ran_s = slot.ran_s()
-        slot.last, slot.child = cause, None
-        action = decide(slot.spec.restart, cause)
-        self._log_death(slot, cause, action)
-        if action == "restart":
-            self._schedule(slot, ran_s, cause)
-        elif slot.spec.restart == "temporary":
-            self._slots.remove(slot)
-
-    def _schedule(self, slot: _Slot, ran_s: float, cause: Exit) -> None:
-        loop, backoff = asyncio.get_running_loop(), slot.spec.backoff
-        window = admit(self._window, loop.time(), self._intensity)
-        if window is None:
-            _log.error("restart_intensity_reached", supervisor=self.name, child=slot.spec.id)
-            raise RestartIntensityReached(self.name, slot.spec.id, cause) from error_of(cause)
-        self._window = window
-        attempt = 0 if backoff.is_over(ran_s) else slot.attempt
-        slot.attempt = attempt + 1
-        delay_s = backoff.delay_s(attempt, self._draw())
-        slot.due = loop.call_later(delay_s, self._inbox.put_nowait, _Due(slot))
-
-    def _log_death(self, slot: _Slot, cause: Exit, action: str) -> None:
-        # The class of an error, never its text: that may hold what a user wrote.
-        log = _log.info if is_clean(cause) else _log.warning
-        error = error_of(cause)
-        log(
-            "child_died",
-            supervisor=self.name,
-            child=slot.spec.id,
-            cause=type(cause).__name__,
-            error=error and type(error).__name__,
-            action=action,
-        )
