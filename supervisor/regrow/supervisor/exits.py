@@ -6,7 +6,6 @@ counterpart there: Erlang can kill a process, Python cannot kill a task.
 
 from dataclasses import dataclass
 from signal import Signals
-from typing import assert_never
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,8 @@ def describe(cause: Exit) -> str:
             return f"exited with code {code}"
         case Killed(signal):
             return f"was killed by {_signal_name(signal)}"
-        case Hung(waited_s):
-            return f"did not stop within {waited_s:g} s and was abandoned"
-    assert_never(cause)
+        case _:
+            return f"did not stop within {cause.waited_s:g} s and was abandoned"
 
 
 def _signal_name(signal: int) -> str:

@@ -108,13 +108,11 @@ class Tree:
 
     async def _supervise(self) -> NoReturn:
         while True:
-            match await self._inbox.get():
-                case _Died(slot, cause):
-                    self._bury(slot, cause)
-                case _Due(slot):
-                    slot.due = None
-                    slot.restarts += 1
-                    self._launch(slot)
+            event = await self._inbox.get()
+            if isinstance(event, _Died):
+                self._bury(event.slot, event.cause)
+            else:
+                self._restart(event.slot)
 
     async def _stop_children(self) -> None:
         for slot in reversed(self._slots):
@@ -130,6 +128,11 @@ class Tree:
         slot.child = Child(slot.spec, lambda cause: self._inbox.put_nowait(_Died(slot, cause)))
         slot.child.launch(slot.last, slot.restarts)
         return slot.child
+
+    def _restart(self, slot: _Slot) -> None:
+        slot.due = None
+        slot.restarts += 1
+        self._launch(slot)
 
     def _bury(self, slot: _Slot, cause: Exit) -> None:
         ran_s = slot.ran_s()
