@@ -103,6 +103,16 @@ async def test_a_child_that_dies_before_it_is_ready_has_failed_to_start() -> Non
     assert exits == [Crashed(error)]
 
 
+async def test_a_child_that_dies_right_after_it_was_ready_has_started() -> None:
+    async def short(start: Start) -> None:
+        start.ready()
+        raise ValueError
+
+    child, exits = launch(short)
+    await child.wait_started()
+    assert [type(cause) for cause in exits] == [Crashed]
+
+
 async def test_a_run_that_is_no_coroutine_function_fails_to_start() -> None:
     child, _ = launch(lambda start: None)  # type: ignore[arg-type,return-value] # pyright: ignore[reportArgumentType]
     with pytest.raises(StartFailed) as caught:
@@ -221,6 +231,24 @@ async def test_stopping_an_overdue_child_waits_for_the_one_cancellation() -> Non
     assert now() == 3.0
     assert isinstance(cause, Crashed)
     assert isinstance(cause.error, StartTimedOut)
+
+
+async def test_a_child_asked_to_go_while_it_starts_has_no_start_timeout_any_more() -> None:
+    starting = asyncio.Event()
+
+    async def slow_to_clean(start: Start) -> None:
+        starting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(4.0)
+
+    child, _ = launch(slow_to_clean, start_timeout_s=1.0)
+    await starting.wait()
+    with capture_logs() as logs:
+        assert await child.stop() == Shutdown()
+    assert now() == 4.0
+    assert logs == []
 
 
 async def test_a_cancellation_that_nobody_asked_for_is_a_crash() -> None:

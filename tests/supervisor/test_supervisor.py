@@ -486,6 +486,28 @@ async def test_stop_lets_who_waits_go_on_and_may_be_repeated(story: list[str]) -
 
 
 @pytest.mark.asyncio
+async def test_a_second_stop_does_not_cut_the_first_one_short(story: list[str]) -> None:
+    stopping = asyncio.Event()
+
+    async def slow(start: Start) -> None:
+        start.ready()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopping.set()
+            await asyncio.sleep(3.0)
+            story.append("b went")
+
+    children = [Puppet("a", story).spec(), ChildSpec(id="b", run=slow)]
+    async with Supervisor("root", children=children) as tree:
+        first = asyncio.create_task(tree.stop())
+        await stopping.wait()
+        await tree.stop()
+        assert story == ["a came", "b went", "a went"]
+        await first
+
+
+@pytest.mark.asyncio
 async def test_a_child_may_stop_its_own_supervisor(story: list[str]) -> None:
     supervisor: Supervisor
 
