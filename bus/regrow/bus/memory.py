@@ -164,6 +164,8 @@ class MemoryBus:
         self.mail = MemoryMail()
         self._serving: list[tuple[str, str, Callable[[Request], None]]] = []
         self._inboxes = 0
+        self.dead_letters: dict[str, tuple[Address, bytes]] = {}
+        """Dead letters by their id, for whoever looks."""
 
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens now."""
@@ -187,6 +189,11 @@ class MemoryBus:
                     return await answer
             except TimeoutError:
                 raise RequestTimeout(subject, timeout_s) from None
+
+    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
+        """Keeps a dead letter."""
+        _check_size(body, None)
+        self.dead_letters.setdefault(message_id, (address, bytes(body)))
 
     @asynccontextmanager
     async def serve(self, subject: str, handler: Callable[[Request], None], *, queue: str = "") -> AsyncGenerator[None]:

@@ -7,13 +7,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from regrow.bus.api import JetStreamApi
-from regrow.bus.headers import Headers
-from regrow.bus.log import JetStreamLog, check_size
-from regrow.bus.mail import JetStreamMail
+from regrow.bus.headers import MESSAGE_ID, Headers
+from regrow.bus.log import JetStreamLog, check_size, publish_acked, refused
+from regrow.bus.mail import POST_TIMEOUT_S, JetStreamMail
 from regrow.bus.port import Request
 from regrow.bus.replies import ReplyInbox
 from regrow.bus.streams import create_streams, open_streams
-from regrow.bus.subjects import Subjects
+from regrow.bus.subjects import Address, Subjects
 
 
 class NatsBus:
@@ -36,6 +36,15 @@ class NatsBus:
         """The first answer. Raises ``NoResponder``, ``RequestTimeout``, ``PayloadTooLarge``."""
         check_size(self._client, body, headers)
         return _request(await self._replies.request(subject, body, headers, timeout_s=timeout_s))
+
+    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
+        """Stores a dead letter. Raises ``PayloadTooLarge``, ``StoreFull``, ``RequestTimeout``."""
+        subject = self.subjects.dead_letter(address)
+        given = {MESSAGE_ID: message_id}
+        check_size(self._client, body, given)
+        ack = await publish_acked(self._replies, subject, body, given, timeout_s=POST_TIMEOUT_S)
+        if ack.error is not None:
+            raise refused(subject, ack.error)
 
     @asynccontextmanager
     async def serve(self, subject: str, handler: Callable[[Request], None], *, queue: str = "") -> AsyncGenerator[None]:

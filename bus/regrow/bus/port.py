@@ -120,6 +120,10 @@ class Bus(Protocol):
         """The first answer. Raises ``NoResponder`` at once when nobody serves the subject, ``RequestTimeout`` later."""
         ...
 
+    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
+        """Stores a dead letter of this actor; the same id is stored once within the de-duplication window."""
+        ...
+
     def serve(
         self, subject: str, handler: Callable[[Request], None], *, queue: str = ""
     ) -> AbstractAsyncContextManager[None]:
