@@ -109,6 +109,7 @@ async def test_a_child_that_dies_right_after_it_was_ready_has_started() -> None:
         raise ValueError
 
     child, exits = launch(short)
+    await asyncio.sleep(1.0)
     await child.wait_started()
     assert [type(cause) for cause in exits] == [Crashed]
 
