@@ -1,0 +1,58 @@
+"""The programming model of regrow: actors, messages, events, tools, and the system that runs them."""
+
+from regrow.actors.actor import Actor
+from regrow.actors.cell import Policy
+from regrow.actors.client import Client
+from regrow.actors.errors import (
+    ActorError,
+    AmbiguousStep,
+    AskFailed,
+    AskTimeout,
+    DefinitionError,
+    Drift,
+    Failure,
+    FoldDiffers,
+    Refused,
+    StateChangedOutsideEvent,
+    StepFailed,
+    WouldDeadlock,
+)
+from regrow.actors.handler import command, event, query
+from regrow.actors.host import Kind
+from regrow.actors.message import Event, Message
+from regrow.actors.ref import Ref
+from regrow.actors.step import StepContext, current_step
+from regrow.actors.system import Node, System
+from regrow.actors.tool import Retry, Tool, tool
+
+__all__ = [
+    "Actor",
+    "ActorError",
+    "AmbiguousStep",
+    "AskFailed",
+    "AskTimeout",
+    "Client",
+    "DefinitionError",
+    "Drift",
+    "Event",
+    "Failure",
+    "FoldDiffers",
+    "Kind",
+    "Message",
+    "Node",
+    "Policy",
+    "Ref",
+    "Refused",
+    "Retry",
+    "StateChangedOutsideEvent",
+    "StepContext",
+    "StepFailed",
+    "System",
+    "Tool",
+    "WouldDeadlock",
+    "command",
+    "current_step",
+    "event",
+    "query",
+    "tool",
+]

@@ -1,6 +1,6 @@
 """The class that users derive their actors from."""
 
-import sys
+import inspect
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ class Scope(Protocol):
     def emit(self, event: Event) -> None: ...
     def send(self, to: Address, message: Message[Any]) -> None: ...
     def ref(self, kind: "type[Actor]", key: str) -> Any: ...
+    def port(self, name: str) -> Any: ...
 
 
 class Actor:
@@ -37,7 +38,7 @@ class Actor:
 
     def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.__regrow__ = Definition(cls, kind, sys._getframe(1).f_locals)
+        cls.__regrow__ = Definition(cls, kind, _defining_scope())
 
     @property
     def key(self) -> str:
@@ -56,6 +57,10 @@ class Actor:
         """A reference to another durable actor of this application. Its ``ask`` is a step of this handler."""
         return self._running("ref").ref(kind, key)
 
+    def port(self, name: str) -> Any:
+        """What the system was given under this name: ``System(ports={"model": …})``. Raises KeyError with the names it has."""
+        return self._running("port").port(name)
+
     def _running(self, what: str) -> Scope:
         if self._scope is None:
             raise ActorError(f"{type(self).__name__}.{what} works only inside a @command of a running actor")
@@ -65,6 +70,14 @@ class Actor:
         if not self._folding:
             raise StateChangedOutsideEvent(type(self).__name__, name)
         object.__setattr__(self, name, value)
+
+
+def _defining_scope() -> dict[str, Any]:
+    """The names where the class statement stands: annotations of a class made inside a function resolve there."""
+    frame = inspect.currentframe()
+    for _ in range(2):
+        frame = frame.f_back if frame is not None else None
+    return dict(frame.f_locals) if frame is not None else {}
 
 
 def incarnate(cls: type[A], state: msgspec.Struct, scope: Scope | None) -> A:

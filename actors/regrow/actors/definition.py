@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from functools import reduce
-from operator import or_
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_origin, get_type_hints
 
 import msgspec
 
@@ -85,7 +83,7 @@ def snake_case(name: str) -> str:
 
 
 def _union(kinds: list[type]) -> Any:
-    return reduce(or_, kinds) if kinds else None
+    return Union[tuple(kinds)] if kinds else None
 
 
 def _state_type(cls: type, namespace: Mapping[str, Any]) -> type[msgspec.Struct]:
@@ -93,13 +91,17 @@ def _state_type(cls: type, namespace: Mapping[str, Any]) -> type[msgspec.Struct]
     try:
         hints = get_type_hints(cls, localns=dict(namespace), include_extras=True)
     except NameError as error:
-        raise DefinitionError(f"{cls.__name__}: a field names {error.name!r}, which is not defined above the class") from None
+        raise DefinitionError(
+            f"{cls.__name__}: a field names {error.name!r}, which is not defined above the class"
+        ) from None
     fields: list[tuple[str, Any, Any]] = []
     for name, kind in hints.items():
         if get_origin(kind) is ClassVar or kind is ClassVar or name.startswith("_"):
             continue
         if not hasattr(cls, name):
-            raise DefinitionError(f"{cls.__name__}.{name} is state and needs a default: an actor begins with an empty log")
+            raise DefinitionError(
+                f"{cls.__name__}.{name} is state and needs a default: an actor begins with an empty log"
+            )
         fields.append((name, kind, getattr(cls, name)))
     try:
         return msgspec.defstruct(f"{cls.__name__}State", fields, kw_only=True, module=cls.__module__)

@@ -78,10 +78,11 @@ class WouldDeadlock(ActorError):
 class StepFailed(ActorError):
     """A step ended in an error its tool does not declare; the same, live and replayed."""
 
-    def __init__(self, kind: str, type: str, message: str) -> None:
-        super().__init__(f"{type}: {message}")
+    def __init__(self, kind: str, error: str, message: str) -> None:
+        super().__init__(f"{error}: {message}")
         self.kind = kind
-        self.type = type
+        self.error = error
+        """The exception's class name."""
         self.message = message
 
 

@@ -3,7 +3,7 @@
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 import msgspec
 
@@ -73,27 +73,29 @@ def _check(cls: type, name: str, method: Callable[..., Any], role: Role, namespa
     wanted = Event if role == "event" else Message
     if len(parameters) != 2 or parameters[1] not in hints:
         raise DefinitionError(f"{where} must take self and one annotated {wanted.__name__}")
-    accepts = hints[parameters[1]]
-    if not (isinstance(accepts, type) and issubclass(accepts, wanted)):
+    accepts: Any = hints[parameters[1]]
+    if not (isinstance(accepts, type) and issubclass(cast(type, accepts), wanted)):
         raise DefinitionError(f"{where} takes {_show(accepts)}, which is no {wanted.__name__}; an @{role} takes one")
     if inspect.iscoroutinefunction(method) == (role == "event"):
         should = "a plain function, for it runs in the fold" if role == "event" else "async def"
         raise DefinitionError(f"{where} is an @{role}: make it {should}")
-    expected = type(None) if role == "event" else reply_type(accepts)
+    expected: Any = type(None) if role == "event" else reply_type(cast(Any, accepts))
     returns = hints.get("return")
     if "return" not in hints or returns != expected:
         shown = _show(returns) if "return" in hints else "nothing annotated"
         raise DefinitionError(
             f"{where} returns {shown}, but {accepts.__name__} is answered with {_show(expected)}; annotate -> {_show(expected)}"
         )
-    return Handler(role, name, method, accepts, returns)
+    return Handler(role, name, method, cast(Any, accepts), returns)
 
 
 def _hints(where: str, method: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return get_type_hints(method, localns=dict(namespace), include_extras=True)
     except NameError as error:
-        raise DefinitionError(f"{where}: the annotation names {error.name!r}, which is not defined above the class") from None
+        raise DefinitionError(
+            f"{where}: the annotation names {error.name!r}, which is not defined above the class"
+        ) from None
 
 
 def _show(kind: Any) -> str:

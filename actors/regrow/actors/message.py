@@ -15,11 +15,11 @@ TAG_FIELD = "type"
 class _StructMeta(msgspec.StructMeta):
     """Makes ``class Add(Message[int])`` a frozen struct in the eyes of type checkers too, and guards the tag's name."""
 
-    def __new__(
-        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
-    ) -> "_StructMeta":
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> "_StructMeta":
         if TAG_FIELD in namespace.get("__annotations__", {}):
-            raise DefinitionError(f"{name}.{TAG_FIELD}: the field name 'type' carries the class name on the wire; rename it")
+            raise DefinitionError(
+                f"{name}.{TAG_FIELD}: the field name 'type' carries the class name on the wire; rename it"
+            )
         return super().__new__(mcls, name, bases, namespace, **options)
 
 

@@ -106,11 +106,16 @@ class Request(msgspec.Struct, frozen=True):
 class Bus(Protocol):
     """One application's bus."""
 
-    subjects: Subjects
-    log: EventLog
-    mail: Mail
-    epoch: str
-    """Random, made when the streams were created: part of every relay's id, so that ids are neither guessed nor reused."""
+    @property
+    def subjects(self) -> Subjects: ...
+    @property
+    def log(self) -> EventLog: ...
+    @property
+    def mail(self) -> Mail: ...
+    @property
+    def epoch(self) -> str:
+        """Random, made when the streams were created: part of every relay's id, so that ids are neither guessed nor reused."""
+        ...
 
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens now; nobody may."""

@@ -1,0 +1,180 @@
+"""The image of an actor: everything that its log says about it, and the fold that computes it.
+
+Pure: no clock, no I/O. Whatever a process knows of an actor beyond its image is lost with the process, and must not matter.
+"""
+
+import msgspec
+
+from regrow.actors.actor import Actor, apply, incarnate, state_of
+from regrow.actors.definition import Definition
+from regrow.actors.errors import ActorError
+from regrow.actors.records import (
+    VERSION,
+    Begun,
+    Cause,
+    Entry,
+    Failed,
+    Letter,
+    Outcome,
+    Record,
+    Send,
+    Snapshot,
+    Step,
+    Steps,
+    Turn,
+)
+from regrow.bus import Box, Stored, decode, encode
+
+REPLIES_KEPT = 256
+"""Replies kept to answer a repeated message from the log; older repetitions run again."""
+
+
+class Open(msgspec.Struct, omit_defaults=True):
+    """A turn that has begun and not ended: its message, its steps so far, its failed attempts."""
+
+    letter: Letter
+    steps: list[Step] = []
+    attempts: int = 0
+
+
+class Outbox(msgspec.Struct, frozen=True):
+    """The sends of one record; they are relayed before the next turn begins."""
+
+    sequence: int
+    """The record's sequence in its log stream, part of each relay's id."""
+    sends: tuple[Send, ...]
+
+
+class Image(msgspec.Struct, omit_defaults=True):
+    """What an actor's log amounts to. ``state`` is raw JSON where it was read from a snapshot and not yet decoded."""
+
+    in_seq: int = 0
+    act_seq: int = 0
+    marks: dict[str, tuple[int, int]] = {}
+    """Per sender the last relay taken."""
+    replies: dict[str, Outcome] = {}
+    """The last replies by the id of their message, oldest first."""
+    outbox: Outbox | None = None
+    opened: Open | None = None
+    records: int = 0
+    """Records since the last snapshot."""
+
+    def taken(self, letter: Letter) -> bool:
+        """Whether a letter's turn is recorded: it lies behind the position, or its sender's mark has passed it."""
+        if letter.sequence <= (self.in_seq if letter.box == "in" else self.act_seq):
+            return True
+        if letter.mark is not None:
+            return letter.mark <= self.marks.get(letter.sender, (0, 0))
+        return scoped(letter.box, letter.id) in self.replies
+
+    def reply_to(self, letter: Letter) -> Outcome | None:
+        """The recorded reply to this message, as long as it is kept."""
+        return self.replies.get(scoped(letter.box, letter.id))
+
+    def position_after(self, letter: Letter) -> tuple[int, int]:
+        """How far IN and ACT have been taken once this letter's turn is recorded."""
+        in_seq, act_seq = self.in_seq, self.act_seq
+        if letter.box == "in":
+            in_seq = max(in_seq, letter.sequence)
+        else:
+            act_seq = max(act_seq, letter.sequence)
+        return in_seq, act_seq
+
+
+class _Stored(msgspec.Struct):
+    """A snapshot's content."""
+
+    state: msgspec.Raw
+    image: Image
+
+
+def scoped(box: Box, message_id: str) -> str:
+    """Ids of the outside and of the runtime never meet, whatever an outsider writes into his."""
+    return f"{box}:{message_id}"
+
+
+class Fold:
+    """An actor's state and image, record by record. Give it every record of the log once, in order."""
+
+    def __init__(self, cls: type[Actor]) -> None:
+        self._cls = cls
+        self._definition: Definition = cls.__regrow__
+        self.actor: Actor = incarnate(cls, self._definition.state_type(), None)
+        self.image = Image()
+        self.sequence = 0
+        """The sequence of the last record folded: the fence of the next append."""
+
+    def add(self, stored: Stored) -> None:
+        """Folds one stored record."""
+        record = decode(stored.data, Record, "record")
+        if record.v != VERSION:
+            raise ActorError(
+                f"this build reads records of version {VERSION}, not {record.v}; run the build that wrote them"
+            )
+        self.advance(record.entries, stored.sequence)
+
+    def advance(self, entries: tuple[Entry, ...], sequence: int) -> None:
+        """Folds the entries of one record."""
+        self.sequence = sequence
+        self.image.records += 1
+        for entry in entries:
+            match entry:
+                case Begun(message):
+                    self.image.opened = self._opened(message)
+                case Steps(steps):
+                    if self.image.opened is not None:
+                        self.image.opened.steps += steps
+                case Failed(message, _, attempt):
+                    self.image.opened = self._opened(message)
+                    self.image.opened.attempts = attempt
+                case Turn():
+                    self._turn(entry, sequence)
+                case Snapshot(image):
+                    self._restore(image)
+
+    def snapshot(self) -> Snapshot:
+        """The image as a record's entry, from which a fold goes on as if it had seen the whole log."""
+        image = msgspec.structs.replace(self.image, records=0)
+        return Snapshot(msgspec.Raw(encode(_Stored(msgspec.Raw(encode(state_of(self.actor))), image))))
+
+    def _opened(self, message: Letter) -> Open:
+        opened = self.image.opened
+        if opened is not None and (opened.letter.box, opened.letter.sequence) == (message.box, message.sequence):
+            return opened
+        return Open(message)
+
+    def _turn(self, turn: Turn, sequence: int) -> None:
+        for fact in turn.events:
+            apply(self.actor, self._definition.decode_event(fact))
+        image = self.image
+        image.opened = None
+        image.in_seq, image.act_seq = turn.in_seq, turn.act_seq
+        image.outbox = Outbox(sequence, turn.sends) if turn.sends else None
+        _remember(image, turn.cause, turn.reply)
+
+    def _restore(self, data: msgspec.Raw) -> None:
+        stored = decode(data, _Stored, f"snapshot of {self._definition.kind}")
+        self.actor = incarnate(self._cls, self._definition.decode_state(stored.state), None)
+        self.image = stored.image
+
+
+def _remember(image: Image, cause: Cause, reply: Outcome) -> None:
+    if cause.mark is not None:
+        image.marks[cause.sender] = cause.mark
+        return
+    image.replies[scoped(cause.box, cause.id)] = reply
+    while len(image.replies) > REPLIES_KEPT:
+        del image.replies[next(iter(image.replies))]
+
+
+def fold(cls: type[Actor], records: list[Stored]) -> Fold:
+    """The state and image that a log amounts to."""
+    folded = Fold(cls)
+    for stored in records:
+        folded.add(stored)
+    return folded
+
+
+def state_json(actor: Actor) -> bytes:
+    """The state as JSON with sorted keys, to compare and to show."""
+    return encode(state_of(actor))

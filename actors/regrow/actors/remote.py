@@ -1,0 +1,51 @@
+"""Calling a tool that a tool agent serves, here or on another node: the call site does not know the difference."""
+
+import asyncio
+
+import msgspec
+
+from regrow.actors.errors import TIMEOUT, Failure, failure
+from regrow.actors.records import Outcome
+from regrow.actors.step import StepContext
+from regrow.actors.tool import Remote, Tool
+from regrow.actors.wire import outcome_of, reply_message
+from regrow.bus import Bus, NoResponder, Request, RequestTimeout, escape, headers, unescape
+
+NO_RESPONDER_PAUSE_S = 0.1
+
+
+def remote_call(bus: Bus) -> Remote:
+    """A caller of tools that other actors of the application serve on the bus."""
+
+    async def call(tool: Tool[..., object], arguments: bytes, context: StepContext) -> Outcome:
+        """While nobody serves the tool (its agent restarts) the call waits; a call that was sent is never sent again here."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + tool.timeout_s
+        given = {headers.ACTOR: escape(context.actor), headers.STEP: escape(context.key)}
+        while True:
+            left_s = deadline - loop.time()
+            try:
+                return outcome_of(
+                    await bus.request(bus.subjects.tool(tool.name), arguments, given, timeout_s=max(left_s, 0.001))
+                )
+            except NoResponder:
+                if left_s <= 0:
+                    return Outcome(
+                        failure=Failure("network", 503, f"no tool agent serves {tool.name}", type="NoResponder")
+                    )
+                await asyncio.sleep(NO_RESPONDER_PAUSE_S)
+            except RequestTimeout as late:
+                return Outcome(failure=msgspec.structs.replace(failure(TIMEOUT, str(late)), type="TimedOut"))
+
+    return call
+
+
+async def answer_call(bus: Bus, tool: Tool[..., object], request: Request) -> None:
+    """Runs a tool for a caller on the bus and replies with its outcome."""
+    context = StepContext(
+        unescape(request.headers.get(headers.ACTOR, "outside")), unescape(request.headers.get(headers.STEP, "none"))
+    )
+    outcome = await tool.execute(request.body, context)
+    body, given = reply_message(outcome)
+    if request.reply:
+        await bus.publish(request.reply, body, given)

@@ -1,0 +1,75 @@
+"""Steps: outside calls of a handler, each recorded once before the handler sees its outcome."""
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import msgspec
+
+from regrow.actors.errors import Failure, StepFailed
+from regrow.actors.records import Outcome
+from regrow.bus import decode
+
+
+class StepContext(msgspec.Struct, frozen=True):
+    """What a tool's body may know of the step it runs for."""
+
+    actor: str
+    """``kind/key`` of the actor whose turn asks."""
+    key: str
+    """The step's key, the same on every attempt and after every crash: an idempotency key within the actor's turn."""
+    attempt: int = 1
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call that wants to be a step."""
+
+    tool: str
+    arguments: bytes
+    """JSON, part of the step's identity and of its record."""
+    run: Callable[[StepContext], Awaitable[Outcome]]
+    pure: bool = False
+
+
+class Stepping(Protocol):
+    """A running handler, as far as its steps are concerned."""
+
+    async def step(self, call: Call) -> Outcome: ...
+
+
+current_handler: ContextVar[Stepping | None] = ContextVar("regrow_handler", default=None)
+_current_step: ContextVar[StepContext | None] = ContextVar("regrow_step", default=None)
+
+
+def current_step() -> StepContext | None:
+    """The step for which the running tool body was called; None when the tool was called as a plain function."""
+    return _current_step.get()
+
+
+async def in_step(context: StepContext, body: Callable[[], Awaitable[Any]]) -> Any:
+    """Runs a tool's body for a step: tools that it calls are plain functions, for steps are leaves."""
+    handler = current_handler.set(None)
+    step = _current_step.set(context)
+    try:
+        return await body()
+    finally:
+        _current_step.reset(step)
+        current_handler.reset(handler)
+
+
+def value_of(outcome: Outcome, kind: Any, what: str, raises: tuple[type[Exception], ...] = ()) -> Any:
+    """A step's result as its type, or its failure raised: a declared exception, else ``StepFailed``."""
+    failed = outcome.failure
+    if failed is not None:
+        for declared in raises:
+            if declared.__name__ == failed.type:
+                raise declared(*failed.args)
+        raise StepFailed(failed.kind, failed.type, failed.message)
+    return decode(outcome.value or msgspec.Raw(b"null"), kind, f"result of {what}")
+
+
+def failure_of(error: Exception, raises: tuple[type[Exception], ...]) -> Failure:
+    """An exception of a tool's body as data; the arguments of a declared one go along, for it is raised again from them."""
+    if isinstance(error, raises):
+        return Failure("declared", 500, str(error), type=type(error).__name__, args=list(error.args))
+    return Failure("defect", 500, str(error), type=type(error).__name__)

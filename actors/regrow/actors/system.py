@@ -1,0 +1,129 @@
+"""A system: the actors and other children of one application, said once; hosted here, or reached from anywhere."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from regrow.actors.actor import Actor
+from regrow.actors.client import Client
+from regrow.actors.errors import DefinitionError
+from regrow.actors.gateway import Gateway
+from regrow.actors.host import Host, Kind
+from regrow.actors.remote import remote_call
+from regrow.actors.tool import Tool
+from regrow.bus import Bus, check_name, open_bus
+
+# CONN
+from regrow.supervisor import ChildSpec, Intensity, Supervisor
+
+
+class Node:
+    """A system that runs in this process."""
+
+    def __init__(self, system: "System", bus: Bus) -> None:
+        self.system = system
+        self.bus = bus
+        self.client = Client(bus)
+        remote = remote_call(bus)
+        served = {tool.name: remote for child in system.children for tool in child.tools}
+        self.host = Host(bus, system.kinds, served, system.ports)
+        gateway = Gateway(bus, {name: kind.actor.__regrow__ for name, kind in system.kinds.items()})
+        self.supervisor = Supervisor(
+            system.name,
+            children=[
+                ChildSpec(id="actors", run=self.host.run),
+                *(child.child_spec(self) for child in system.children),
+                ChildSpec(id="gateway", run=gateway.run),
+            ],
+            intensity=system.intensity,
+        )
+
+    def ref(self, kind: type[Actor], key: str) -> Any:
+        """A reference to a durable actor of this application."""
+        return self.client.ref(kind, key)
+
+    async def wait_stopped(self) -> None:
+        """Returns only by raising: ``RestartIntensityReached`` when the system could not be kept running."""
+        await self.supervisor.wait_stopped()
+
+
+class Child(Protocol):
+    """Anything beside actors that a system supervises, such as a tool agent."""
+
+    tools: Sequence[Tool[..., Any]]
+
+    def child_spec(self, node: Node) -> ChildSpec: ...
+
+
+class System:
+    """The actors of an application and how they are kept. Making one starts nothing.
+
+    ``actors`` are classes, or ``Kind(actor=…)`` where more is to be said; ``children`` run beside them, started after the
+    actors in the given order. ``path`` (``module:attribute``) is where another process of this application imports it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        actors: Sequence[type[Actor] | Kind] = (),
+        *,
+        children: Sequence[Child] = (),
+        ports: Mapping[str, object] | None = None,
+        intensity: Intensity = Intensity(limit=5, per_s=10.0),
+        path: str | None = None,
+    ) -> None:
+        self.name = check_name("the application's name", name)
+        self.kinds = _by_name(actors)
+        self.children = tuple(children)
+        self.ports = dict(ports or {})
+        self.intensity = intensity
+        self.path = path
+
+    def checked(self) -> "System":
+        """The same system, comparing every state with the fold of its log after every turn: for development and tests."""
+        kinds = [
+            msgspec.structs.replace(kind, policy=msgspec.structs.replace(kind.policy, check_folds=True))
+            for kind in self.kinds.values()
+        ]
+        return System(
+            self.name, kinds, children=self.children, ports=self.ports, intensity=self.intensity, path=self.path
+        )
+
+    @asynccontextmanager
+    async def host(self, bus: Bus) -> AsyncGenerator[Node]:
+        """Runs this system in this process, on this bus, while the block runs."""
+        node = Node(self, bus)
+        async with node.supervisor:
+            yield node
+
+    @asynccontextmanager
+    async def connect(
+        self, url: str | None = None, *, context: str | None = None, creds: Path | None = None
+    ) -> AsyncGenerator[Client]:
+        """A client of this application on a NATS server: by URL, by NATS context, or as the environment says.
+
+        Raises ``Unreachable`` and ``StoreUnavailable``.
+        """
+        address = resolve(url=url, context=context, creds=creds)
+        client = await connect(address, name=f"regrow-client-{self.name}")
+        try:
+            async with open_bus(client, self.name) as bus:
+                yield Client(bus)
+        finally:
+            await client.close()
+
+
+def _by_name(actors: Sequence[type[Actor] | Kind]) -> dict[str, Kind]:
+    kinds: dict[str, Kind] = {}
+    for each in actors:
+        kind = each if isinstance(each, Kind) else Kind(actor=each)
+        name = kind.actor.__regrow__.kind
+        if name in kinds:
+            raise DefinitionError(
+                f"two actor classes have the kind {name!r}; give one of them: class X(Actor, kind=...)"
+            )
+        kinds[name] = kind
+    return kinds
