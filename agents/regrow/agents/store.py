@@ -11,10 +11,10 @@ import hashlib
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -117,7 +117,7 @@ class CatalogStore:
                 self._writer.close()
                 raise
 
-    def __enter__(self) -> "CatalogStore":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -234,7 +234,7 @@ class CatalogStore:
 
     def count(self) -> int:
         """Products in the catalogue."""
-        return self._read("SELECT count(*) FROM product")[0][0]
+        return int(self._read("SELECT count(*) FROM product")[0][0])
 
     def card(self, identifier: str) -> bytes | None:
         """The card filed under an identifier, None if there is none."""
@@ -243,7 +243,7 @@ class CatalogStore:
 
     def card_count(self) -> int:
         """Cards filed."""
-        return self._read("SELECT count(*) FROM card")[0][0]
+        return int(self._read("SELECT count(*) FROM card")[0][0])
 
     def cards(self, page: int = 500) -> Iterator[tuple[str, bytes]]:
         """Identifier and bytes of each card, sorted by identifier; read in pages, so it may run beside writers."""
@@ -259,7 +259,8 @@ class CatalogStore:
     def _any_of(self, words: list[str], category: str | None) -> str:
         """Rows with any of the words, or, where that is too many to score, with any of the rarer ones."""
         found = [(self._rows_with(word, category), word) for word in words]
-        rare, rows = [], 0
+        rare: list[str] = []
+        rows = 0
         for count, word in sorted(found):
             rows += count
             if rare and rows > SCORED_ROWS_MAX:
@@ -273,7 +274,7 @@ class CatalogStore:
 
     def _rows_with(self, word: str, category: str | None) -> int:
         statement = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-        return self._read(statement, (_within(word, category), SCORED_ROWS_MAX + 1))[0][0]
+        return int(self._read(statement, (_within(word, category), SCORED_ROWS_MAX + 1))[0][0])
 
     def _matches(self, match: str, limit: int, category: str | None) -> list[Hit]:
         return [Hit(*row) for row in self._read(_SEARCH, (_within(match, category), limit))]
@@ -302,7 +303,7 @@ class CatalogStore:
             return self._reader.execute(statement, values).fetchall()
 
     @contextmanager
-    def _transaction(self, stream: str, position: int) -> Iterator[sqlite3.Cursor | None]:
+    def _transaction(self, stream: str, position: int) -> Generator[sqlite3.Cursor | None]:
         """A cursor inside a transaction that ends at `position`, or None if the stream is there already."""
         if position < 1:
             raise ValueError(f"positions count from 1, not {position}")
@@ -345,7 +346,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def _clear_errors(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:

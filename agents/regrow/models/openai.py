@@ -1,0 +1,221 @@
+"""Any server that speaks OpenAI's chat completions: OpenAI itself, or llama.cpp, vLLM, Ollama on this machine.
+
+One request per call and no retries inside, so every attempt can be seen and recorded by the caller. The
+answer is asked for by JSON schema and decoded strictly; half an answer is never given out. One client may
+be used by many tasks at once.
+"""
+
+import email.utils
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+import msgspec
+
+from regrow.models.port import (
+    AnswerCut,
+    Completion,
+    ModelError,
+    ModelRefused,
+    ModelThrottled,
+    ModelUnreachable,
+    Prompt,
+    SemanticError,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion
+
+T = TypeVar("T")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to ask. The defaults suit short structured answers."""
+
+    timeout_s: float = 60.0  # for the whole answer; a model that takes longer for 2,000 tokens is stuck
+    output_tokens_max: int = 2_000  # reached, it is an `AnswerCut`, never a shorter answer
+    temperature: float | None = None  # None: the provider's own; some models take no other
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0 or self.output_tokens_max < 1:
+            raise ValueError("timeout_s and output_tokens_max must be positive")
+
+
+class OpenAIModel:
+    """A model behind an OpenAI-compatible endpoint; close it, or use it as a context manager."""
+
+    deterministic = False
+
+    def __init__(
+        self, model: str, *, base_url: str | None = None, api_key: str | None = None, options: Options | None = None
+    ) -> None:
+        """`base_url` and `api_key` default to the SDK's own environment variables.
+
+        Raises `ImportError` without the extra `openai`, and `ModelRefused` where no key is found.
+        """
+        try:
+            import openai
+        except ImportError as error:
+            raise ImportError("OpenAIModel needs the openai package: pip install 'regrow[openai]'") from error
+        self._openai = openai
+        self._model = model
+        self._options = options or Options()
+        self._answers: dict[object, type[msgspec.Struct]] = {}
+        try:
+            self._client = openai.AsyncOpenAI(
+                base_url=base_url, api_key=api_key, timeout=self._options.timeout_s, max_retries=0
+            )
+        except openai.OpenAIError as error:
+            raise ModelRefused(f"{model} cannot be asked: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """The model asked for; a completion carries the name that the server gives."""
+        return self._model
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        await self._client.close()
+
+    async def complete(self, prompt: Prompt, returns: type[T]) -> Completion[T]:
+        """The model's answer as a `returns`.
+
+        Raises `SemanticError` where it does not fit, `AnswerCut` where it is not whole, `ModelThrottled`,
+        `ModelUnreachable` or `ModelRefused`.
+        """
+        answer = self._answers.setdefault(returns, _answer_type(returns))
+        said = await self._ask(prompt, response_format(prompt.task, answer))
+        model = said.model or self._model
+        text = self._whole(said, model)
+        try:
+            value = cast(Any, msgspec.json.decode(text, type=answer)).value
+        except msgspec.DecodeError as error:
+            raise SemanticError(model, text, str(error)) from error
+        used = said.usage
+        usage = Usage(used.prompt_tokens, used.completion_tokens) if used else Usage()
+        return Completion(value, usage, model)
+
+    async def _ask(self, prompt: Prompt, format_wanted: Any) -> "ChatCompletion":
+        options = self._options
+        try:
+            said = await self._client.chat.completions.create(
+                model=self._model,
+                messages=[
+                    {"role": "system", "content": prompt.instructions.strip()},
+                    {"role": "user", "content": prompt.render_inputs()},
+                ],
+                response_format=format_wanted,
+                max_completion_tokens=options.output_tokens_max,
+                temperature=self._openai.omit if options.temperature is None else options.temperature,
+            )
+        except self._openai.APIStatusError as error:
+            raise _by_status(self._model, error.status_code, error.code, str(error), error.response.headers) from error
+        except self._openai.APIConnectionError as error:
+            raise ModelUnreachable(f"{self._model} did not answer: {error}") from error
+        except (self._openai.APIError, ValueError) as error:
+            raise ModelUnreachable(f"what {self._model} sent is no answer: {error}") from error
+        # The SDK does not validate: a proxy's page of HTML comes through as a string, a part left out as None.
+        if not getattr(said, "choices", None) or said.choices[0].message is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise ModelUnreachable(f"what {self._model} sent is no chat completion")
+        return said
+
+    def _whole(self, said: "ChatCompletion", model: str) -> str:
+        """The text of an answer that has come to its end."""
+        choice = said.choices[0]
+        text = choice.message.content or ""
+        if choice.message.refusal:
+            raise ModelRefused(f"{model} refuses: {choice.message.refusal}")
+        match choice.finish_reason:
+            case "stop":
+                return text
+            case "length":
+                raise AnswerCut(model, text, f"it was cut at {self._options.output_tokens_max} tokens")
+            case other:
+                raise AnswerCut(model, text, f"it ended with {other!r} and not with 'stop'")
+
+
+def response_format(task: str, answer: type[msgspec.Struct]) -> dict[str, Any]:
+    """The request for an answer of that type, for chat completions.
+
+    "strict" makes the server decode by the schema, but allows no free-form maps and no tuples of a fixed
+    length (OpenAI, "Structured outputs", supported schemas); where those occur the schema is a hint, and
+    msgspec decides alone.
+    """
+    (root,), definitions = msgspec.json.schema_components([answer])
+    schemas = {name: _closed(schema) for name, schema in definitions.items()}
+    schema = schemas.pop(cast(str, root["$ref"]).rsplit("/", 1)[-1])  # the root must be an object, not a reference
+    if schemas:
+        schema["$defs"] = schemas
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": task, "schema": schema, "strict": _may_be_strict(schema)},
+    }
+
+
+def _answer_type(returns: Any) -> type[msgspec.Struct]:
+    """An object around the value: a schema's root must be an object, and a list or a bool is none."""
+    return msgspec.defstruct("Answer", [("value", returns)], forbid_unknown_fields=True)
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with every field required, none beside them, and no default: what strict decoding wants."""
+    if isinstance(schema, list):
+        items: list[Any] = schema
+        return [_closed(item) for item in items]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in cast(dict[str, Any], schema).items() if key != "default"}
+    properties = closed.get("properties")
+    if isinstance(properties, dict):
+        # `properties` maps names to schemas; a field may well be named "default".
+        original = cast(dict[str, Any], schema["properties"])
+        closed["properties"] = {name: _closed(value) for name, value in original.items()}
+        closed["required"] = list(original)
+        closed["additionalProperties"] = False
+    return closed
+
+
+def _may_be_strict(schema: Any) -> bool:
+    if isinstance(schema, list):
+        items: list[Any] = schema
+        return all(_may_be_strict(item) for item in items)
+    if not isinstance(schema, dict):
+        return True
+    fields = cast(dict[str, Any], schema)
+    free = fields.get("type") == "object" and fields.get("additionalProperties") is not False
+    return not free and "prefixItems" not in fields and all(_may_be_strict(value) for value in fields.values())
+
+
+def _by_status(model: str, status: int, code: str | None, said: str, headers: Mapping[str, str]) -> ModelError:
+    if status == 429 and code != "insufficient_quota":  # an empty account stays empty, however long one waits
+        return ModelThrottled(f"{model} asks to wait: {said}", _retry_after_s(headers))
+    if status >= 500 or status in (408, 409):
+        return ModelUnreachable(f"{model} failed with {status}: {said}")
+    return ModelRefused(f"{model} refuses with {status}: {said}")
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait: `retry-after-ms`, else `retry-after` in seconds or as a date (RFC 9110, 10.2.3)."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        if after := headers.get("retry-after"):
+            return max(0.0, float(after) if _is_number(after) else _from_now_s(after))
+    except ValueError:
+        return None
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()
+
+
+def _from_now_s(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()

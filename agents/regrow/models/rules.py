@@ -1,0 +1,63 @@
+"""Rules in the place of a model: plain functions, one for each task. No language model is involved.
+
+What they answer is computed, the same every time, offline and free. Stateless after construction.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from regrow.models.port import Completion, ModelRefused, Prompt, SemanticError, UnknownTask, Usage
+
+T = TypeVar("T")
+
+
+class RulesModel:
+    """Answers each task by the function given for it; the parameters of the function are its inputs by name."""
+
+    name = "rules"
+    deterministic = True
+    description = "Hand-written rules. No language model is involved: answers are computed from the inputs alone."
+
+    def __init__(self, rules: Mapping[str, Callable[..., Any]]) -> None:
+        """Raises `TypeError` for a function whose parameters are not annotated."""
+        self._rules = {task: (rule, _inputs_of(task, rule)) for task, rule in rules.items()}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that have a rule."""
+        return tuple(self._rules)
+
+    async def complete(self, prompt: Prompt, returns: type[T]) -> Completion[T]:
+        """What the rule computes; raises `UnknownTask`, `ModelRefused` for unfit inputs, or `SemanticError`."""
+        if prompt.task not in self._rules:
+            known = ", ".join(sorted(self._rules)) or "none"
+            raise UnknownTask(f"there is no rule for the task {prompt.task!r}; the rules know: {known}")
+        rule, inputs = self._rules[prompt.task]
+        try:
+            # By way of JSON: a rule sees the same whether the inputs are structs or were read from a record.
+            given = msgspec.json.decode(msgspec.json.encode(prompt.inputs), type=inputs)
+        except msgspec.ValidationError as error:
+            raise ModelRefused(f"the inputs do not fit the rule for {prompt.task!r}: {error}") from error
+        value = rule(**{field: getattr(given, field) for field in inputs.__struct_fields__})
+        try:
+            fitted = msgspec.convert(msgspec.to_builtins(value), returns)
+        except msgspec.ValidationError as error:
+            raise SemanticError(self.name, repr(value), str(error)) from error
+        return Completion(fitted, Usage(), self.name)
+
+
+def _inputs_of(task: str, rule: Callable[..., Any]) -> type[msgspec.Struct]:
+    """A struct with the parameters of a function as its fields."""
+    hints = get_type_hints(rule)
+    fields: list[Any] = []
+    for name, parameter in inspect.signature(rule).parameters.items():
+        if name not in hints:
+            raise TypeError(f"the rule for {task!r} must annotate its parameter {name!r}")
+        if parameter.default is inspect.Parameter.empty:
+            fields.append((name, hints[name]))
+        else:
+            fields.append((name, hints[name], parameter.default))
+    return msgspec.defstruct(f"InputsOf_{task}", fields, kw_only=True, forbid_unknown_fields=True)
