@@ -302,7 +302,9 @@ async def test_server_entered_again_is_found_by_its_clients(store_dir: Path) -> 
         back.set()
 
     async with server:
-        client = await nats.connect(server.url, reconnected_cb=note, error_cb=ignore, reconnect_time_wait=0)
+        client = await nats.connect(
+            server.url, reconnected_cb=note, error_cb=ignore, max_reconnect_attempts=-1, reconnect_time_wait=1
+        )
         os.kill(server.pid, signal.SIGKILL)
         await server.wait_exited()
     async with server:

@@ -83,7 +83,7 @@ def snake_case(name: str) -> str:
 
 
 def _union(kinds: list[type]) -> Any:
-    return Union[tuple(kinds)] if kinds else None
+    return Union[tuple(kinds)] if kinds else None  # noqa: UP007 - the members are known only at run time
 
 
 def _state_type(cls: type, namespace: Mapping[str, Any]) -> type[msgspec.Struct]:

@@ -74,7 +74,7 @@ def _check(cls: type, name: str, method: Callable[..., Any], role: Role, namespa
     if len(parameters) != 2 or parameters[1] not in hints:
         raise DefinitionError(f"{where} must take self and one annotated {wanted.__name__}")
     accepts: Any = hints[parameters[1]]
-    if not (isinstance(accepts, type) and issubclass(cast(type, accepts), wanted)):
+    if not (isinstance(accepts, type) and issubclass(accepts, wanted)):
         raise DefinitionError(f"{where} takes {_show(accepts)}, which is no {wanted.__name__}; an @{role} takes one")
     if inspect.iscoroutinefunction(method) == (role == "event"):
         should = "a plain function, for it runs in the fold" if role == "event" else "async def"

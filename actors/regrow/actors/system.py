@@ -20,6 +20,10 @@ from regrow.bus import Bus, check_name, open_bus
 from regrow.supervisor import ChildSpec, Intensity, Supervisor
 
 
+INTENSITY = Intensity(limit=5, per_s=10.0)
+"""How often the children of a system may be restarted before it gives up."""
+
+
 class Node:
     """A system that runs in this process."""
 
@@ -72,7 +76,7 @@ class System:
         *,
         children: Sequence[Child] = (),
         ports: Mapping[str, object] | None = None,
-        intensity: Intensity = Intensity(limit=5, per_s=10.0),
+        intensity: Intensity = INTENSITY,
         path: str | None = None,
     ) -> None:
         self.name = check_name("the application's name", name)

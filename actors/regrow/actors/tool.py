@@ -35,6 +35,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"Retry(attempts={self.attempts}): a tool runs at least once")
 
 
+_ONCE = Retry(attempts=1)
+
+
 class Tool(Generic[P, R]):
     """A function with a policy. Await it: in a handler it is a step, elsewhere it just runs."""
 
@@ -147,7 +150,7 @@ def tool(
     function: Callable[..., Any] | None = None,
     /,
     *,
-    retry: Retry = Retry(attempts=1),
+    retry: Retry = _ONCE,
     raises: tuple[type[Exception], ...] = (),
     pure: bool = False,
     timeout_s: float = 60.0,

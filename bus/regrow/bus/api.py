@@ -1,13 +1,17 @@
 """JetStream's JSON interface, spoken directly: nats-py's stream settings do not know every field that regrow needs."""
 
+import asyncio
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from regrow.bus.codec import decode, encode
 from regrow.bus.errors import BusError, NoResponder, StoreUnavailable
 from regrow.bus.replies import ReplyInbox
+
+T = TypeVar("T")
 
 STREAM_NOT_FOUND = 10059
 STREAM_NAME_TAKEN = 10058
@@ -69,3 +73,13 @@ class JetStreamApi:
         if fields.get("error"):
             raise ApiError(verb, msgspec.convert(fields["error"], Refusal))
         return fields
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The values of calls made at once. When one fails the others are cancelled and have ended before its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(call) for call in calls]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [each.result() for each in running]

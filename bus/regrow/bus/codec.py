@@ -31,7 +31,8 @@ def decode(data: bytes | msgspec.Raw, kind: type[T], what: str = "message") -> T
     """The value of that type in these bytes; ``Undecodable`` names the field that does not fit."""
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # msgspec leaves broken UTF-8 and nesting without end to Python, and anybody may send both.
         raise Undecodable(what, str(error)) from None
     return value
 

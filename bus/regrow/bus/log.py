@@ -6,13 +6,12 @@ absent: only the record's id found in the log, or an accepted append, proves any
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
 from regrow.bus.api import (
     APPEND_IN_FLIGHT,
@@ -33,8 +32,10 @@ from regrow.bus.errors import (
     RequestTimeout,
     StaleWriter,
     StoreFull,
+    Undecodable,
+    Unreachable,
 )
-from regrow.bus.headers import Headers, fence, size
+from regrow.bus.headers import ROLLUP, Headers, fence, size
 from regrow.bus.port import Stored
 from regrow.bus.replies import ReplyInbox, status
 from regrow.bus.subjects import Address, Subjects, log_number
@@ -45,10 +46,16 @@ APPEND_TIMEOUT_S = 10.0
 """After this long without an answer an append is sent again; a server under fsync load may take seconds."""
 RESEND_PAUSE_S = 0.25
 READ_TIMEOUT_S = 30.0
+READ_ATTEMPTS = 5
+"""A read changes nothing, so one that broke is begun again; a restarting server takes about a second."""
+READ_PAUSE_S = 0.5
 READ_BATCH = 1_000
 READERS_PER_STREAM = 2
 """Recoveries at once per stream: a cold read blocks the appends of its neighbours."""
 
+_SEQUENCE = "Nats-Sequence"
+_BEFORE = "Nats-Last-Sequence"
+_PENDING = "Nats-Num-Pending"
 _LOST = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_UNKNOWN, APPEND_IN_FLIGHT})
 
 
@@ -66,34 +73,46 @@ class JetStreamLog:
         subject = self._subjects.log(address)
         headers = fence(after, rollup=rollup)
         check_size(self._client, data, headers)
+        unknown = False
         while True:
             try:
                 ack = await publish_acked(self._replies, subject, data, headers, timeout_s=APPEND_TIMEOUT_S)
-            except (RequestTimeout, NoResponder, NatsError) as error:
-                _log.warning("append without an answer, sending it again", actor=str(address), error=str(error))
-                await asyncio.sleep(RESEND_PAUSE_S)
-                continue
-            if ack.error is None:
-                return ack.seq
-            if ack.error.err_code not in _LOST:
-                raise refused(subject, ack.error)
-            stored = await self._decide(address, rid, after)
-            if stored is not None:
-                return stored
+                if ack.error is None:
+                    return ack.seq
+                if unknown or ack.error.err_code in _LOST:
+                    stored = await self._decide(address, rid, after)
+                    if stored is not None:
+                        return stored
+                if ack.error.err_code not in _LOST:
+                    raise refused(subject, ack.error)
+            except (RequestTimeout, NoResponder, Unreachable, ReadBroken) as error:
+                if self._replies.closed:
+                    raise
+                unknown = True
+                _log.warning("append is undecided, sending it again", actor=str(address), error=str(error))
             await asyncio.sleep(RESEND_PAUSE_S)
 
     async def read(self, address: Address) -> list[Stored]:
         """All records of this log, oldest first; see ``EventLog.read``."""
         number = log_number(address)
+        subject = self._subjects.log(address)
         limit = self._reading.setdefault(number, asyncio.Semaphore(READERS_PER_STREAM))
         async with limit:
-            return await self._read(number, self._subjects.log(address))
+            for _ in range(1, READ_ATTEMPTS):
+                try:
+                    return await self._read(number, subject)
+                except (ReadBroken, RequestTimeout, Unreachable) as error:
+                    if self._replies.closed:
+                        raise
+                    _log.warning("read is broken, reading again", actor=str(address), error=str(error))
+                await asyncio.sleep(READ_PAUSE_S)
+            return await self._read(number, subject)
 
     async def _decide(self, address: Address, rid: str, after: int) -> int | None:
         """After a refusal: my record's sequence if it is there, None when the log has not moved; else I am stale."""
         records = await self.read(address)
         for record in reversed(records):
-            if record_id(record.data) == rid:
+            if record.sequence > after and _is_mine(record, rid):
                 return record.sequence
         last = records[-1].sequence if records else 0
         if last == after:
@@ -103,50 +122,75 @@ class JetStreamLog:
     async def _read(self, number: int, subject: str) -> list[Stored]:
         """Pages of one log until the server says that nothing is pending."""
         records: list[Stored] = []
-        sequence = 1
         while True:
-            page, complete = await self._page(number, subject, sequence)
-            records += page
-            if complete:
+            page, closing = await self._page(number, subject, records[-1].sequence + 1 if records else 1)
+            if status(closing) == "404" and not records:
                 return records
-            sequence = records[-1].sequence + 1
+            if not is_whole(page, closing):
+                raise ReadBroken(subject)
+            records = from_last_rollup(records, page)
+            if closing.headers and int(closing.headers[_PENDING]) == 0:
+                return records
 
-    async def _page(self, number: int, subject: str, sequence: int) -> tuple[list[Stored], bool]:
-        """Up to ``READ_BATCH`` records from a sequence on, and whether they are the last ones."""
-        page: list[Stored] = []
+    async def _page(self, number: int, subject: str, sequence: int) -> tuple[list[Msg], Msg]:
+        """Up to ``READ_BATCH`` records from a sequence on, and the message that closes them."""
+        page: list[Msg] = []
         end: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 
         def receive(message: Msg) -> None:
             if status(message) is None:
-                page.append(_stored(message))
+                page.append(message)
             elif not end.done():
                 end.set_result(message)
 
+        def lose() -> None:
+            if not end.done():
+                end.set_exception(ReadBroken(subject))
+
         body = encode({"seq": sequence, "next_by_subj": subject, "batch": READ_BATCH})
         api = f"$JS.API.DIRECT.GET.{self._subjects.log_stream(number)}"
-        async with self._replies.listening(receive) as reply:
-            await self._client.publish(api, body, reply=reply)
+        async with self._replies.listening(receive, lose) as reply:
+            await self._replies.send(api, body, reply)
             try:
                 async with asyncio.timeout(READ_TIMEOUT_S):
-                    closing = await end
+                    return page, await end
             except TimeoutError:
                 raise RequestTimeout(api, READ_TIMEOUT_S) from None
-        return page, _complete(subject, page, closing)
 
 
-def _complete(subject: str, page: list[Stored], closing: Msg) -> bool:
-    """Whether nothing follows this page. Raises ``ReadBroken`` when some of it was lost on the way."""
-    if status(closing) == "404":
-        return True
-    headers = closing.headers or {}
-    if status(closing) != "204" or not page or int(headers["Nats-Last-Sequence"]) != page[-1].sequence:
-        raise ReadBroken(subject)
-    return int(headers["Nats-Num-Pending"]) == 0
+def is_whole(page: Sequence[Msg], closing: Msg) -> bool:
+    """Whether no record of a batch was lost on its way: each names the one before it, and the closing 204 the last."""
+    if status(closing) != "204" or not page:
+        return False
+    before = 0
+    for message in page:
+        headers = message.headers or {}
+        if int(headers[_BEFORE]) != before:
+            return False
+        before = int(headers[_SEQUENCE])
+    return int((closing.headers or {})[_BEFORE]) == before
+
+
+def from_last_rollup(earlier: list[Stored], page: Sequence[Msg]) -> list[Stored]:
+    """The records of all pages so far, without those that a roll-up between or within the pages has replaced."""
+    records = earlier
+    for message in page:
+        if message.headers and ROLLUP in message.headers:
+            records = []
+        records.append(_stored(message))
+    return records
+
+
+def _is_mine(record: Stored, rid: str) -> bool:
+    try:
+        return record_id(record.data) == rid
+    except Undecodable:
+        return False
 
 
 def _stored(message: Msg) -> Stored:
     headers = message.headers or {}
-    return Stored(int(headers["Nats-Sequence"]), time_ns(headers["Nats-Time-Stamp"]), message.data)
+    return Stored(int(headers[_SEQUENCE]), time_ns(headers["Nats-Time-Stamp"]), message.data)
 
 
 def time_ns(text: str) -> int:

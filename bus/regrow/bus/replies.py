@@ -2,24 +2,37 @@
 
 A request costs a dict entry and a timer instead of a subscription and a task of its own, which is what makes thousands of
 appends in flight affordable. Everything runs on the connection's event loop; nothing here waits except ``request``.
+
+An answer that was under way when the connection broke never comes. nats-py connects again without a word, so the inbox looks
+at its count of reconnections and tells whoever waits for an answer over an earlier connection that it is lost.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Self
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple, Self
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
-from regrow.bus.errors import NoResponder, RequestTimeout
+from regrow.bus.errors import NoResponder, RequestTimeout, Unreachable
 from regrow.bus.headers import Headers
 
 OnReply = Callable[[Msg], None]
+OnLost = Callable[[], None]
 
 STATUS = "Status"
 NO_RESPONDERS = "503"
+WATCH_S = 0.1
+"""How often the inbox looks whether the connection is another one."""
+
+
+class _Waiting(NamedTuple):
+    on_reply: OnReply
+    on_lost: OnLost | None
+    connection: int
 
 
 class ReplyInbox:
@@ -28,24 +41,43 @@ class ReplyInbox:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._prefix: str = client.new_inbox()
-        self._waiting: dict[str, OnReply] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._next = 0
         self._subscription: Subscription | None = None
+        self._connection = 0
+        self._listeners: dict[int, OnLost] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        self._left = False
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self._client.subscribe(f"{self._prefix}.*", cb=self._dispatch)
+        self._subscription = await subscribe(self._client, f"{self._prefix}.*", self._dispatch)
+        self._connection = self._client.stats["reconnects"]
+        self._look()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._waiting.clear()
-        if self._subscription is not None and self._client.is_connected:
-            await self._subscription.unsubscribe()
+        self._left = True
+        if self._watch is not None:
+            self._watch.cancel()
+        self._lose(list(self._waiting))
+        if self._subscription is not None:
+            await unsubscribe(self._client, self._subscription)
 
-    def open(self, on_reply: OnReply) -> str:
-        """A fresh reply subject; every message to it goes to the callback until ``close``."""
+    @property
+    def closed(self) -> bool:
+        """Whether no answer can come any more: the inbox was left, or its connection is closed for good."""
+        return self._left or self._client.is_closed or self._client.is_draining
+
+    def open(self, on_reply: OnReply, on_lost: OnLost | None = None) -> str:
+        """A fresh reply subject; every message to it goes to the callback until ``close``.
+
+        ``on_lost`` is called when the connection, over which the question must go out before the next ``await``, broke.
+        """
         self._next += 1
         subject = f"{self._prefix}.{self._next}"
-        self._waiting[subject] = on_reply
+        # What is published while nats-py reconnects waits in its buffer and goes out over the next connection.
+        connection = self._client.stats["reconnects"] + (not self._client.is_connected)
+        self._waiting[subject] = _Waiting(on_reply, on_lost, connection)
         return subject
 
     def close(self, subject: str) -> None:
@@ -53,16 +85,37 @@ class ReplyInbox:
         self._waiting.pop(subject, None)
 
     @asynccontextmanager
-    async def listening(self, on_reply: OnReply) -> AsyncGenerator[str]:
+    async def listening(self, on_reply: OnReply, on_lost: OnLost | None = None) -> AsyncGenerator[str]:
         """A fresh reply subject for as long as the block runs."""
-        subject = self.open(on_reply)
+        subject = self.open(on_reply, on_lost)
         try:
             yield subject
         finally:
             self.close(subject)
 
+    @contextmanager
+    def interruptions(self, listener: OnLost) -> Generator[None]:
+        """Calls the listener whenever the connection has been replaced by another one, or is closed for good."""
+        self._next += 1
+        key = self._next
+        self._listeners[key] = listener
+        try:
+            yield
+        finally:
+            del self._listeners[key]
+
+    async def send(self, subject: str, body: bytes, reply: str = "", headers: Headers | None = None) -> None:
+        """Publishes. Raises ``Unreachable`` when the connection is closed, or broken with its buffer full."""
+        if self.closed:
+            raise Unreachable(self._server())
+        try:
+            await self._client.publish(subject, body, reply=reply, headers=dict(headers) if headers else None)
+        except NatsError as error:
+            raise Unreachable(self._server()) from error
+
     async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Msg:
-        """The first reply. Raises ``NoResponder`` when nobody serves the subject, ``RequestTimeout`` after the time."""
+        """The first reply. Raises ``NoResponder`` when nobody serves the subject, ``Unreachable`` when nothing was sent,
+        ``RequestTimeout`` after the time or when the connection broke meanwhile."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Msg] = loop.create_future()
 
@@ -70,26 +123,71 @@ class ReplyInbox:
             if not answer.done():
                 answer.set_result(message)
 
-        def give_up() -> None:
+        def give_up(after_s: float | None = None) -> None:
             if not answer.done():
-                answer.set_exception(RequestTimeout(subject, timeout_s))
+                answer.set_exception(RequestTimeout(subject, after_s))
 
-        reply = self.open(settle)
-        timer = loop.call_later(timeout_s, give_up)
+        timer = loop.call_later(timeout_s, give_up, timeout_s)
         try:
-            await self._client.publish(subject, body, reply=reply, headers=dict(headers) if headers else None)
-            message = await answer
+            async with self.listening(settle, give_up) as reply:
+                await self.send(subject, body, reply, headers)
+                message = await answer
         finally:
             timer.cancel()
-            self.close(reply)
+            answer.cancel()
         if status(message) == NO_RESPONDERS:
             raise NoResponder(subject)
         return message
 
     async def _dispatch(self, message: Msg) -> None:
-        on_reply = self._waiting.get(message.subject)
-        if on_reply is not None:
-            on_reply(message)
+        waiting = self._waiting.get(message.subject)
+        if waiting is not None:
+            waiting.on_reply(message)
+
+    def _look(self) -> None:
+        """Runs every ``WATCH_S`` until the connection is closed."""
+        if self._client.is_closed:
+            self._lose(list(self._waiting))
+            self._tell()
+            return
+        self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look)
+        connection: int = self._client.stats["reconnects"]
+        if connection != self._connection:
+            self._connection = connection
+            self._lose([key for key, each in self._waiting.items() if each.connection < connection])
+            self._tell()
+
+    def _lose(self, subjects: list[str]) -> None:
+        for subject in subjects:
+            waiting = self._waiting[subject]
+            if waiting.on_lost is not None:
+                waiting.on_lost()
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners.values()):
+            listener()
+
+    def _server(self) -> str:
+        """Host and port of the server, without the credentials that its address may hold."""
+        url = self._client.connected_url
+        return f"{url.hostname}:{url.port}" if url is not None else "the address of this connection"
+
+
+async def subscribe(
+    client: Client, subject: str, on_message: Callable[[Msg], Awaitable[None]], queue: str = ""
+) -> Subscription:
+    """A subscription that drops nothing: what it may hold is bounded by what was asked for, not by nats-py's limits."""
+    try:
+        return await client.subscribe(subject, queue, on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+    except NatsError as error:
+        raise Unreachable(subject) from error
+
+
+async def unsubscribe(client: Client, subscription: Subscription) -> None:
+    """Ends a subscription, also while nats-py reconnects, lest it comes back with the connection."""
+    if client.is_closed or client.is_draining:
+        return
+    await subscription.unsubscribe()
 
 
 def status(message: Msg) -> str | None:
