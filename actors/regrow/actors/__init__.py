@@ -21,7 +21,7 @@ from regrow.actors.handler import command, event, query
 from regrow.actors.host import Kind
 from regrow.actors.message import Event, Message
 from regrow.actors.ref import Ref
-from regrow.actors.step import StepContext, current_step
+from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System
 from regrow.actors.tool import Retry, Tool, tool
 
@@ -54,5 +54,6 @@ __all__ = [
     "current_step",
     "event",
     "query",
+    "step",
     "tool",
 ]

@@ -16,7 +16,7 @@ from regrow.actors.remote import remote_call
 from regrow.actors.tool import Tool
 from regrow.bus import Bus, check_name, open_bus
 
-# CONN
+from regrow.bus.connection import connect, resolve
 from regrow.supervisor import ChildSpec, Intensity, Supervisor
 
 
