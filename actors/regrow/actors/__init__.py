@@ -1,6 +1,7 @@
 """The programming model of regrow: actors, messages, events, tools, and the system that runs them."""
 
 from regrow.actors.actor import Actor
+from regrow.actors.application import NoApplication, load_system
 from regrow.actors.cell import Policy
 from regrow.actors.client import Client
 from regrow.actors.errors import (
@@ -39,6 +40,7 @@ __all__ = [
     "FoldDiffers",
     "Kind",
     "Message",
+    "NoApplication",
     "Node",
     "Policy",
     "Ref",
@@ -53,6 +55,7 @@ __all__ = [
     "command",
     "current_step",
     "event",
+    "load_system",
     "query",
     "step",
     "tool",

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import msgspec
 
 from regrow.actors.errors import Failure, StepFailed
+from regrow.actors.lineage import tracked
 from regrow.actors.records import Outcome
-from regrow.bus import decode
+from regrow.bus import decode, encode
 
 
 class StepContext(msgspec.Struct, frozen=True):
@@ -72,4 +73,25 @@ def failure_of(error: Exception, raises: tuple[type[Exception], ...]) -> Failure
     """An exception of a tool's body as data; the arguments of a declared one go along, for it is raised again from them."""
     if isinstance(error, raises):
         return Failure("declared", 500, str(error), type=type(error).__name__, args=list(error.args))
-    return Failure("defect", 500, str(error), type=type(error).__name__)
+    kind = getattr(error, "kind", "defect")
+    return Failure(str(kind), 500, str(error), type=type(error).__name__)
+
+
+async def step(name: str, arguments: object, body: Callable[[], Awaitable[Any]], returns: Any, *, pure: bool = False) -> Any:
+    """The result of any outside call, made a step of the running handler; outside a handler the call is just made.
+
+    ``name`` and ``arguments`` (JSON) identify it, ``returns`` is the type of its recorded result. Whatever the body raises
+    reaches the handler as ``StepFailed``; an exception with a ``kind`` attribute keeps its kind of failure.
+    """
+    handler = current_handler.get()
+    if handler is None:
+        return await body()
+
+    async def run(context: StepContext) -> Outcome:
+        with tracked(None):
+            try:
+                return Outcome(value=msgspec.Raw(encode(await in_step(context, body))))
+            except Exception as error:  # the edge between a user's call and the runtime: its failure becomes data
+                return Outcome(failure=failure_of(error, ()))
+
+    return value_of(await handler.step(Call(name, encode(arguments), run, pure)), returns, name)

@@ -15,10 +15,8 @@ from regrow.actors.host import Host, Kind
 from regrow.actors.remote import remote_call
 from regrow.actors.tool import Tool
 from regrow.bus import Bus, check_name, open_bus
-
 from regrow.bus.connection import connect, resolve
 from regrow.supervisor import ChildSpec, Intensity, Supervisor
-
 
 INTENSITY = Intensity(limit=5, per_s=10.0)
 """How often the children of a system may be restarted before it gives up."""
@@ -27,9 +25,11 @@ INTENSITY = Intensity(limit=5, per_s=10.0)
 class Node:
     """A system that runs in this process."""
 
-    def __init__(self, system: "System", bus: Bus) -> None:
+    def __init__(self, system: "System", bus: Bus, url: str) -> None:
         self.system = system
         self.bus = bus
+        self.url = url
+        """Where other processes of this application reach the bus; empty for a bus in memory."""
         self.client = Client(bus)
         remote = remote_call(bus)
         served = {tool.name: remote for child in system.children for tool in child.tools}
@@ -97,9 +97,12 @@ class System:
         )
 
     @asynccontextmanager
-    async def host(self, bus: Bus) -> AsyncGenerator[Node]:
-        """Runs this system in this process, on this bus, while the block runs."""
-        node = Node(self, bus)
+    async def host(self, bus: Bus, *, url: str = "") -> AsyncGenerator[Node]:
+        """Runs this system in this process, on this bus, while the block runs.
+
+        ``url``: where processes of its children reach the same bus.
+        """
+        node = Node(self, bus, url)
         async with node.supervisor:
             yield node
 
