@@ -10,7 +10,7 @@ import msgspec
 
 from regrow.agents.nutrition import DAILY_VALUES, Amounts
 from regrow.agents.portion import Portion
-from regrow.agents.product import UNITS
+from regrow.agents.product import UNITS, plain_name
 
 SMALL_PORTION_G = 30.0
 """A portion of 30 g or less, or of two tablespoons or less, must meet a "low" claim for 50 g of the food too."""
@@ -73,9 +73,9 @@ def claims(amounts: Amounts, portion: Portion) -> tuple[Claim, ...]:
     for nutrient in _VITAMINS_AND_MINERALS:
         share = 100 * amounts.portion.get(nutrient, 0.0) / DAILY_VALUES[nutrient]
         if share >= 20:
-            found.append(_claim(f"high in {_plain(nutrient)}", nutrient, amounts, "101.54(b)"))
+            found.append(_claim(f"high in {plain_name(nutrient)}", nutrient, amounts, "101.54(b)"))
         elif share >= 10:
-            found.append(_claim(f"good source of {_plain(nutrient)}", nutrient, amounts, "101.54(c)"))
+            found.append(_claim(f"good source of {plain_name(nutrient)}", nutrient, amounts, "101.54(c)"))
     return tuple(found)
 
 
@@ -109,7 +109,3 @@ def _low_in_saturated(amounts: Amounts) -> bool:
 
 def _claim(words: str, nutrient: str, amounts: Amounts, rule: str) -> Claim:
     return Claim(words, nutrient, amounts.portion[nutrient], UNITS[nutrient], f"21 CFR {rule}")
-
-
-def _plain(nutrient: str) -> str:
-    return nutrient.split(" (")[0].split(",")[0].replace("Fiber", "fibre").removesuffix(" total")

@@ -62,6 +62,29 @@ _SIBLINGS = {
 }
 
 
+_PLAIN_NAMES = {
+    "Fatty acids, total saturated": "saturated fat",
+    "Total Sugars": "sugars",
+    "Sugars, Total": "sugars",
+    "Fiber": "fibre",
+    "Fiber (AOAC 2011.25)": "fibre",
+    "Total fat": "fat",
+    "Vitamin A, RAE": "vitamin A",
+    "Vitamin D (D2 + D3)": "vitamin D",
+    "Vitamin K2 MK-4": "vitamin K2",
+    "Folate, total": "folate",
+}
+
+
+def plain_name(nutrient: str) -> str:
+    """The word that people use for a nutrient column."""
+    if nutrient in _PLAIN_NAMES:
+        return _PLAIN_NAMES[nutrient]
+    if nutrient.startswith("Vitamin"):
+        return nutrient[:1].lower() + nutrient[1:]
+    return nutrient if nutrient.isupper() else nutrient.lower()
+
+
 class CatalogueError(Exception):
     """A catalogue cannot be read, or its index cannot be kept; the sentence says what to do."""
 

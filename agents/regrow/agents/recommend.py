@@ -21,8 +21,7 @@ def find_base(store: CatalogStore, wish: Wish) -> Product:
     Raises `NothingLike`.
     """
     hits = store.search(wish.like, _LOOKED_AT, wish.category)
-    exact = [hit for hit in hits if hit.name.casefold() == wish.like.casefold()]
-    for product in store.products([hit.id for hit in (*exact, *hits)]):
+    for product in (*store.named(wish.like, _LOOKED_AT), *store.products([hit.id for hit in hits])):
         if all(product.amount(column) is not None for column in (*wish.less, *wish.more)):
             return product
     raise NothingLike(f"no product like {wish.like!r} gives {', '.join((*wish.less, *wish.more))}")

@@ -21,12 +21,14 @@ from regrow.agents.card import (
 )
 from regrow.agents.claims import Claim
 from regrow.agents.nutrition import Amounts, Difference
-from regrow.agents.product import UNITS, Product
+from regrow.agents.product import UNITS, Product, plain_name
 from regrow.agents.question import Wish, parse_question
 from regrow.models.rules import RulesModel
 
 KEYWORDS_MAX = 5
 TRAITS_MAX = 6
+REASONS_MAX = 2
+"""Differences named in the words of a reason; the alternative carries all of them."""
 
 _MUCH_PERCENT = 20  # of a day's value in one portion is "high": the FDA's 5/20 guide to the label
 _FEW, _MANY = 10, 90  # percentiles of its category at which a product stands out
@@ -35,20 +37,10 @@ _WORSE_PERCENT = 15
 
 _LESS_IS_BETTER = ("Sodium", "Fatty acids, total saturated", "Total Sugars")
 _MORE_IS_BETTER = ("Protein", "Fiber")
+# Smaller changes in 100 g are no reason: a hundredth of a day's value (for sugars, of the 50 g of added ones).
+_NEGLIGIBLE = {"Sodium": 23.0, "Fatty acids, total saturated": 0.2, "Total Sugars": 0.5, "Protein": 0.5, "Fiber": 0.28}
 WATCHED = (*_LESS_IS_BETTER, *_MORE_IS_BETTER)
 """The nutrients by which an alternative is judged."""
-
-_PLAIN_NAMES = {
-    "Fatty acids, total saturated": "saturated fat",
-    "Total Sugars": "sugars",
-    "Sugars, Total": "sugars",
-    "Fiber": "fibre",
-    "Fiber (AOAC 2011.25)": "fibre",
-    "Total fat": "fat",
-    "Vitamin A, RAE": "vitamin A",
-    "Vitamin D (D2 + D3)": "vitamin D",
-    "Folate, total": "folate",
-}
 
 
 def _listed(text: str) -> frozenset[str]:
@@ -96,7 +88,7 @@ def judge_traits(amounts: Amounts, percentiles: dict[str, int], claims: tuple[Cl
     for nutrient in ("Sodium", "Fatty acids, total saturated", "Total Sugars"):
         share = amounts.daily_percent.get(nutrient, 0)
         if share >= _MUCH_PERCENT:
-            traits.append(Trait(f"much {plain(nutrient)}", f"{share} % of a day's value in a portion"))
+            traits.append(Trait(f"much {plain_name(nutrient)}", f"{share} % of a day's value in a portion"))
     claimed = {claim.nutrient for claim in claims}
     ends = sorted((-abs(place - 50), nutrient) for nutrient, place in percentiles.items() if nutrient not in claimed)
     for _, nutrient in ends:
@@ -106,7 +98,7 @@ def judge_traits(amounts: Amounts, percentiles: dict[str, int], claims: tuple[Cl
         more = place >= _MANY
         because = f"{amount:g} {UNITS[nutrient]} in 100 g, {'more' if more else 'less'} than "
         because += f"{place if more else 100 - place} % of its category"
-        traits.append(Trait(f"{'rich' if more else 'poor'} in {plain(nutrient)}", because))
+        traits.append(Trait(f"{'rich' if more else 'poor'} in {plain_name(nutrient)}", because))
     return Traits(tuple(traits[:TRAITS_MAX]))
 
 
@@ -118,7 +110,8 @@ def choose_alternatives(candidates: tuple[Candidate, ...]) -> Alternatives:
     for _, candidate in ranked:
         if candidate.name not in chosen and len(chosen) < ALTERNATIVES_MAX:
             better = tuple(d for d in candidate.differences if _improvement(d) >= _BETTER_PERCENT)
-            reason = " and ".join(_said(difference) for difference in better)
+            strongest = sorted(better, key=_improvement, reverse=True)[:REASONS_MAX]
+            reason = _and([_said(difference) for difference in strongest])
             chosen[candidate.name] = Alternative(candidate.id, candidate.name, reason, better)
     return Alternatives(tuple(chosen.values()))
 
@@ -130,7 +123,7 @@ def summarise(title: str, category: str, traits: tuple[Trait, ...], alternatives
     if not alternatives:
         return Summary(f"{start}; nothing like it is better.")
     best = alternatives[0]
-    return Summary(f"{start}; {_title(best.name)} has {best.reason}.")
+    return Summary(f"{start}; {read_name(best.name, '').title} has {best.reason}.")
 
 
 def read_question(question: str) -> Wish:
@@ -161,13 +154,6 @@ def food_rules() -> RulesModel:
     return RulesModel({rule.__name__: rule for rule in rules})
 
 
-def plain(nutrient: str) -> str:
-    """The word that people use for a column."""
-    if nutrient in _PLAIN_NAMES:
-        return _PLAIN_NAMES[nutrient]
-    return nutrient if nutrient.startswith("Vitamin") or nutrient.isupper() else nutrient.lower()
-
-
 def _gain(candidate: Candidate) -> float:
     """The sum of what is better, in percent; 0 if anything is worse by more than labels round."""
     changes = [_improvement(d) for d in candidate.differences if d.nutrient in WATCHED]
@@ -178,6 +164,8 @@ def _gain(candidate: Candidate) -> float:
 
 def _improvement(difference: Difference) -> int:
     """How much better the other food is in one nutrient, -100 to 100 percent; 0 for a nutrient not watched."""
+    if abs(difference.change) < _NEGLIGIBLE.get(difference.nutrient, 0.0):
+        return 0
     if difference.percent is not None:
         percent = max(-100, min(100, difference.percent))
     else:
@@ -191,7 +179,7 @@ def _said(difference: Difference) -> str:
     word = "less" if difference.change < 0 else "more"
     share = "" if difference.percent is None else f"{abs(difference.percent)} % "
     amounts = f"{difference.other:g} instead of {difference.base:g} {difference.unit} in 100 g"
-    return f"{share}{word} {plain(difference.nutrient)} ({amounts})"
+    return f"{share}{word} {plain_name(difference.nutrient)} ({amounts})"
 
 
 def _gives(wish: Wish, base: Product, candidate: Product) -> list[bool]:
@@ -223,7 +211,7 @@ def _margin(wish: Wish, base: Product, candidate: Product) -> float:
 
 def _numbers(column: str, base: Product, answer: Product, word: str) -> str:
     amounts = f"{answer.amount(column):g} instead of {base.amount(column):g} {UNITS.get(column, '')}"
-    return f"{word} {plain(column)} ({amounts.strip()} in 100 g)"
+    return f"{word} {plain_name(column)} ({amounts.strip()} in 100 g)"
 
 
 def _words(text: str) -> list[str]:

@@ -38,7 +38,9 @@ _BUSY_TIMEOUT_S = 10.0  # another process may hold the write lock for as long as
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS position (stream TEXT PRIMARY KEY, reached INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS product (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, category TEXT NOT NULL, body BLOB NOT NULL);
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL COLLATE NOCASE,
+    category TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS product_name ON product (name);
 CREATE INDEX IF NOT EXISTS product_category ON product (category);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     name, category, details, shelf, content = '', tokenize = 'porter unicode61 remove_diacritics 2');
@@ -48,7 +50,7 @@ CREATE TABLE IF NOT EXISTS card (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOU
 # A word in the name says more of a product than the same word in its category or in its details. Names are
 # looked up for the rows that remain only: a common word matches a tenth of the catalogue.
 _SEARCH = """
-SELECT product.id, json_extract(body, '$.name'), product.category, best.score
+SELECT product.id, product.name, product.category, best.score
 FROM (SELECT rowid AS number, -bm25(words, 2.0, 1.0, 0.5, 0.0) AS score FROM words WHERE words MATCH ?
       ORDER BY score DESC, rowid LIMIT ?) AS best
 JOIN product USING (number) ORDER BY best.score DESC, number
@@ -202,6 +204,11 @@ class CatalogStore:
             hits += [hit for hit in more if hit.id not in have][: limit - len(hits)]
         return hits
 
+    def named(self, name: str, limit: int = 10) -> list[Product]:
+        """The first products of exactly this name, upper or lower case, in the order of the catalogue."""
+        rows = self._read("SELECT body FROM product WHERE name = ? ORDER BY number LIMIT ?", (name, limit))
+        return [self._decode(body) for (body,) in rows]
+
     def category_values(self, category: str, nutrient: str) -> list[tuple[str, float]]:
         """Identifier and amount of each product of a category that gives the nutrient, least first."""
         values = [(p.id, v) for p in self._category(category) if (v := p.amount(nutrient)) is not None]
@@ -281,8 +288,8 @@ class CatalogStore:
 
     def _insert(self, cursor: sqlite3.Cursor, product: Product) -> bool:
         cursor.execute(
-            "INSERT OR IGNORE INTO product (id, category, body) VALUES (?, ?, ?)",
-            (product.id, product.category, self._encode(product)),
+            "INSERT OR IGNORE INTO product (id, name, category, body) VALUES (?, ?, ?, ?)",
+            (product.id, product.name, product.category, self._encode(product)),
         )
         if not cursor.rowcount:
             return False

@@ -167,7 +167,7 @@ def _answer_type(returns: Any) -> type[msgspec.Struct]:
 def _closed(schema: Any) -> Any:
     """The schema with every field required, none beside them, and no default: what strict decoding wants."""
     if isinstance(schema, list):
-        items: list[Any] = schema
+        items = cast(list[Any], schema)  # type: ignore[redundant-cast]  # pyright needs it
         return [_closed(item) for item in items]
     if not isinstance(schema, dict):
         return schema
@@ -184,7 +184,7 @@ def _closed(schema: Any) -> Any:
 
 def _may_be_strict(schema: Any) -> bool:
     if isinstance(schema, list):
-        items: list[Any] = schema
+        items = cast(list[Any], schema)  # type: ignore[redundant-cast]  # pyright needs it
         return all(_may_be_strict(item) for item in items)
     if not isinstance(schema, dict):
         return True
