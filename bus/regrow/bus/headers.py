@@ -6,6 +6,8 @@ unfenced. So nothing but ``fence`` writes it.
 
 from collections.abc import Mapping
 
+from regrow.bus.subjects import Box
+
 Headers = Mapping[str, str]
 
 ID = "Rg-Id"
@@ -37,6 +39,23 @@ def fence(after: int, *, rollup: bool = False) -> dict[str, str]:
     if rollup:
         headers[ROLLUP] = "sub"
     return headers
+
+
+def letter(box: Box, headers: Headers | None, message_id: str | None) -> dict[str, str]:
+    """Headers of a message for a mailbox; ``message_id`` is for ``act`` only.
+
+    Raises ValueError for headers that the server would act on: copied from a message that came in, one of them could empty
+    a mailbox (``Nats-Rollup``) or swallow somebody else's mail (``Nats-Msg-Id``, which counts for the whole stream).
+    """
+    given = dict(headers or {})
+    for name in given:
+        if name.lower().startswith("nats-"):
+            raise ValueError(f"the header {name} is an order to the server: leave it out of a message for an actor")
+    if message_id is not None:
+        if box == "in":
+            raise ValueError(f"a message for the outside mailbox takes no message id: use the header {ID}")
+        given[MESSAGE_ID] = message_id
+    return given
 
 
 def size(headers: Headers | None) -> int:

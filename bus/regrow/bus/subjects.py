@@ -19,8 +19,12 @@ KEY_CHARS_MAX = 512
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
+_SUBJECT = re.compile(r"[^\s.*>\x00-\x20\x7f]+(\.[^\s.*>\x00-\x20\x7f]+)*")
+
 Box = Literal["in", "act"]
 """The two mailboxes: ``in`` is open to the outside, ``act`` is the runtime's own."""
+
+BOXES: tuple[Box, Box] = ("in", "act")
 
 
 class Address(NamedTuple):
@@ -65,6 +69,16 @@ def check_name(what: str, name: str) -> str:
     if not _PLAIN.fullmatch(name):
         raise ValueError(f"{what} {name!r} may hold only letters, digits, '_' and '-'")
     return name
+
+
+def check_subject(subject: str) -> str:
+    """The subject itself when a message may be published to it; ValueError when it is none, or a wildcard.
+
+    Reply subjects come from whoever asks: unchecked, a line break in one would be a protocol line of its own.
+    """
+    if not _SUBJECT.fullmatch(subject):
+        raise ValueError(f"{subject[:80]!r} is not a subject that a message can be published to")
+    return subject
 
 
 def check_address(address: Address) -> Address:
@@ -147,8 +161,16 @@ class Subjects:
         return f"rg_{self.app}_leases"
 
     @property
+    def lease_stream(self) -> str:
+        return f"KV_{self.lease_bucket}"
+
+    @property
     def node_bucket(self) -> str:
         return f"rg_{self.app}_nodes"
+
+    def nobody(self, stored: str) -> str:
+        """The dead letters' subject for mail whose own subject names no actor: its last two tokens, as they came."""
+        return f"{self._root}.dlq.{'.'.join(stored.rsplit('.', 2)[1:])}"
 
     @staticmethod
     def address(subject: str) -> Address:
