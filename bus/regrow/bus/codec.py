@@ -40,3 +40,11 @@ def decode(data: bytes | msgspec.Raw, kind: type[T], what: str = "message") -> T
 def record_id(data: bytes) -> str:
     """The ``rid`` of a record, by which a writer whose acknowledgement was lost knows its own append again."""
     return decode(data, _Identified, "record").rid
+
+
+def has_id(data: bytes, rid: str) -> bool:
+    """Whether this is the record of that id; anything that is no record has none."""
+    try:
+        return record_id(data) == rid
+    except Undecodable:
+        return False
