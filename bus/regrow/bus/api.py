@@ -1,7 +1,8 @@
 """JetStream's JSON interface, spoken directly: nats-py's stream settings do not know every field that regrow needs."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -77,9 +78,24 @@ class JetStreamApi:
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The values of calls made at once. When one fails the others are cancelled and have ended before its error is raised."""
-    try:
+    with alone():
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(call) for call in calls]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
     return [each.result() for each in running]
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Takes a single error out of the group that a TaskGroup put it into: it comes out as it was raised."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        first, *others = group.exceptions
+        error: BaseException = group if others else first
+    else:
+        return
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context  # else it would say that it happened while itself was handled

@@ -23,7 +23,7 @@ from regrow.bus.api import (
     PubAck,
     Refusal,
 )
-from regrow.bus.codec import decode, encode, record_id
+from regrow.bus.codec import decode, encode, has_id
 from regrow.bus.errors import (
     BusError,
     NoResponder,
@@ -32,7 +32,6 @@ from regrow.bus.errors import (
     RequestTimeout,
     StaleWriter,
     StoreFull,
-    Undecodable,
     Unreachable,
 )
 from regrow.bus.headers import ROLLUP, Headers, fence, size
@@ -112,7 +111,7 @@ class JetStreamLog:
         """After a refusal: my record's sequence if it is there, None when the log has not moved; else I am stale."""
         records = await self.read(address)
         for record in reversed(records):
-            if record.sequence > after and _is_mine(record, rid):
+            if record.sequence > after and has_id(record.data, rid):
                 return record.sequence
         last = records[-1].sequence if records else 0
         if last == after:
@@ -179,13 +178,6 @@ def from_last_rollup(earlier: list[Stored], page: Sequence[Msg]) -> list[Stored]
             records = []
         records.append(_stored(message))
     return records
-
-
-def _is_mine(record: Stored, rid: str) -> bool:
-    try:
-        return record_id(record.data) == rid
-    except Undecodable:
-        return False
 
 
 def _stored(message: Msg) -> Stored:

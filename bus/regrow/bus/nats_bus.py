@@ -11,9 +11,9 @@ from regrow.bus.headers import MESSAGE_ID, Headers
 from regrow.bus.log import JetStreamLog, check_size, publish_acked, refused
 from regrow.bus.mail import POST_TIMEOUT_S, JetStreamMail
 from regrow.bus.port import Request
-from regrow.bus.replies import ReplyInbox
+from regrow.bus.replies import ReplyInbox, subscribe, unsubscribe
 from regrow.bus.streams import create_streams, open_streams
-from regrow.bus.subjects import Address, Subjects
+from regrow.bus.subjects import Address, Subjects, check_subject
 
 
 class NatsBus:
@@ -30,12 +30,12 @@ class NatsBus:
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens now. Raises ``PayloadTooLarge`` before anything is sent."""
         check_size(self._client, body, headers)
-        await self._client.publish(subject, body, headers=dict(headers) if headers else None)
+        await self._replies.send(check_subject(subject), body, headers=headers)
 
     async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Request:
         """The first answer. Raises ``NoResponder``, ``RequestTimeout``, ``PayloadTooLarge``."""
         check_size(self._client, body, headers)
-        return _request(await self._replies.request(subject, body, headers, timeout_s=timeout_s))
+        return _request(await self._replies.request(check_subject(subject), body, headers, timeout_s=timeout_s))
 
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
         """Stores a dead letter. Raises ``PayloadTooLarge``, ``StoreFull``, ``RequestTimeout``."""
@@ -53,13 +53,12 @@ class NatsBus:
         async def receive(message: Msg) -> None:
             handler(_request(message))
 
-        subscription = await self._client.subscribe(subject, queue=queue, cb=receive)
+        subscription = await subscribe(self._client, subject, receive, queue)
         try:
             await self._client.flush()
             yield
         finally:
-            if self._client.is_connected:
-                await subscription.unsubscribe()
+            await unsubscribe(self._client, subscription)
 
     @asynccontextmanager
     async def expect_reply(self, on_reply: Callable[[Request], None]) -> AsyncGenerator[str]:
