@@ -1,20 +1,18 @@
-"""The two mailboxes on JetStream work queues: posting to them, and the calls by which a node serves them."""
+"""The two mailboxes on JetStream work queues. How a node serves them is in ``service``, ``shards`` and ``consumer``."""
 
-import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
 
-from regrow.bus.api import CONSUMER_NOT_FOUND, WRONG_LAST_SEQUENCE, ApiError, JetStreamApi
-from regrow.bus.codec import encode
-from regrow.bus.consumer import Consumer
+from regrow.bus.api import JetStreamApi
 from regrow.bus.errors import MailboxFull, StoreFull
-from regrow.bus.headers import Headers, fence, letter
+from regrow.bus.headers import Headers, letter
 from regrow.bus.log import check_size, publish_acked, refused
 from regrow.bus.port import Receive
 from regrow.bus.replies import ReplyInbox
 from regrow.bus.service import MailService
+from regrow.bus.shards import Shards
 from regrow.bus.subjects import Address, Box, Subjects
 
 POST_TIMEOUT_S = 10.0
@@ -52,8 +50,7 @@ class JetStreamMail:
         self, receive: Receive, lost: Callable[[int], None]
     ) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
         """Delivers the mail of all shards; see ``Mail.serve``."""
-        service = MailService(self._client, self._replies, Shards(self._replies, self._api, self._subjects), receive, lost)
+        shards = Shards(self._replies, self._api, self._subjects)
+        service = MailService(self._client, self._replies, shards, receive, lost)
         async with service.running():
             yield service.take_over
-
-

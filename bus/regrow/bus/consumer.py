@@ -1,0 +1,144 @@
+"""One pull consumer of a work queue: what it is called, what it has delivered, and whether it wants another pull request.
+
+No I/O and no tasks; ``MailService`` does what this says. The numbers of a consumer's deliveries have no gaps, because nothing is
+redelivered within one consumer; a gap therefore shows a message that was lost on its way.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, NamedTuple
+
+from nats.aio.msg import Msg
+
+from regrow.bus.headers import Headers
+from regrow.bus.subjects import Address, Box, Subjects, check_address, shard_of
+
+PULL_BATCH = 128
+PULL_EXPIRES_S = 30.0
+HEARTBEAT_S = 5.0
+SILENCE_S = 3 * HEARTBEAT_S
+"""An open pull request without any sign for this long is taken for lost."""
+_YEAR_NS = 365 * 24 * 3600 * 1_000_000_000
+_SECOND_NS = 1_000_000_000
+_HEARTBEAT = "100"
+_ENDED = ("404", "408")
+"""The server says so when a pull request has expired."""
+
+Verdict = Literal["fine", "pull", "doubt"]
+
+
+class JetStreamDelivery:
+    """A message out of a work queue."""
+
+    __slots__ = ("_acknowledge", "address", "body", "box", "headers", "reply", "sequence", "shard")
+
+    def __init__(
+        self, box: Box, sequence: int, message: Msg, acknowledge: Callable[["JetStreamDelivery"], Awaitable[None]]
+    ) -> None:
+        self._acknowledge = acknowledge
+        self.box: Box = box
+        self.address: Address = check_address(Subjects.address(message.subject))
+        self.shard = shard_of(self.address)
+        self.sequence = sequence
+        self.headers: Headers = message.headers or {}
+        self.body: bytes = message.data
+        self.reply: str = message.reply
+        """Where the acknowledgement goes; a later consumer of the same owner puts its own here."""
+
+    async def ack(self) -> None:
+        await self._acknowledge(self)
+
+
+class Consumer:
+    """One pull consumer: its name carries shard and epoch, so that an earlier owner's acknowledgements go nowhere."""
+
+    def __init__(self, box: Box, shard: int, epoch: int) -> None:
+        self.box: Box = box
+        self.shard = shard
+        self.epoch = epoch
+        self.name = f"s{shard}_{epoch}_{secrets.token_hex(4)}"
+        self.pull = 0
+        """The number of the open pull request; statuses of earlier ones say nothing any more."""
+        self._wanted = 0
+        self._heard_s = 0.0
+        self._delivered = 0
+
+    def config(self, subject: str) -> dict[str, Any]:
+        """The server's JSON: never redelivers by itself, and nobody's backlog stops the others."""
+        return {
+            "name": self.name,
+            "durable_name": self.name,
+            "filter_subject": subject,
+            "ack_policy": "explicit",
+            "ack_wait": _YEAR_NS,
+            "max_ack_pending": -1,
+            "max_deliver": -1,
+            "deliver_policy": "all",
+        }
+
+    def wants_pull(self, now_s: float) -> bool:
+        """Whether no pull request is open, or the open one has been silent for too long."""
+        return self._wanted <= 0 or self.is_silent(now_s)
+
+    def is_silent(self, now_s: float) -> bool:
+        return self.pull > 0 and now_s - self._heard_s > SILENCE_S
+
+    def next_pull(self, now_s: float) -> dict[str, int]:
+        """The body of the next pull request, which is the open one from now on."""
+        self.pull += 1
+        self._wanted = PULL_BATCH
+        self._heard_s = now_s
+        return {
+            "batch": PULL_BATCH,
+            "expires": int(PULL_EXPIRES_S * _SECOND_NS),
+            "idle_heartbeat": int(HEARTBEAT_S * _SECOND_NS),
+        }
+
+    def drop_pull(self) -> None:
+        """Forgets the open pull request."""
+        self._wanted = 0
+
+    def take(self, delivery: int, now_s: float) -> Verdict:
+        """Counts a delivery by its number in this consumer; ``doubt`` when one before it was lost."""
+        if delivery != self._delivered + 1:
+            return "doubt"
+        self._delivered = delivery
+        self._heard_s = now_s
+        self._wanted -= 1
+        return "pull" if self._wanted <= 0 else "fine"
+
+    def told(self, pull: int, code: str, now_s: float) -> Verdict:
+        """What a status means: a sign of life, the end of the pull request, or that the consumer may be gone."""
+        if pull != self.pull:
+            return "fine"
+        self._heard_s = now_s
+        if code == _HEARTBEAT:
+            return "fine"
+        self._wanted = 0
+        return "pull" if code in _ENDED else "doubt"
+
+
+class Position(NamedTuple):
+    """What an acknowledgement subject says of its message."""
+
+    consumer: str
+    sequence: int
+    """In the stream."""
+    delivery: int
+    """Of the consumer, from 1."""
+
+
+def parse_ack(subject: str) -> Position:
+    """The position in an acknowledgement subject, which has nine tokens, or more where the server has a domain (ADR-15)."""
+    tokens = subject.split(".")
+    first = 3 if len(tokens) == 9 else 5
+    consumer, _, sequence, delivery = tokens[first : first + 4]
+    return Position(consumer, int(sequence), int(delivery))
+
+
+def parse_name(name: str) -> tuple[int, int]:
+    """Shard and epoch in a consumer's name; (-1, 0) for a consumer that is not a shard's."""
+    parts = name.split("_")
+    if len(parts) == 3 and parts[0].startswith("s") and parts[0][1:].isdigit() and parts[1].isdigit():
+        return int(parts[0][1:]), int(parts[1])
+    return -1, 0

@@ -1,0 +1,301 @@
+"""A node that serves mailboxes: it holds the shards, pulls their mail, and notices by itself when something may be lost.
+
+Two tasks run, owned by ``running``. One keeps a pull request open for every consumer. The other renews what is in doubt: all
+shards after the connection broke, one shard when a delivery is missing, its consumer is gone, or the server ended a request
+for a reason of its own. To renew is to claim the shard again, by compare-and-set on the claim held so far: refused means that
+another node has the shard, which is then lost; granted means new consumers, and what was not acknowledged comes again in order.
+Messages that the host still has are not handed over a second time; their acknowledgement goes to the new consumer.
+
+Two things end the service, by raising in the task that entered ``running``: a connection that is closed for good
+(``Unreachable``), and an error of the host's own callbacks.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from regrow.bus.api import ApiError, alone, together
+from regrow.bus.codec import encode
+from regrow.bus.consumer import HEARTBEAT_S, Consumer, JetStreamDelivery, Position, Verdict, parse_ack
+from regrow.bus.errors import NoResponder, RequestTimeout, Unreachable
+from regrow.bus.port import Receive
+from regrow.bus.replies import ReplyInbox, status, subscribe, unsubscribe
+from regrow.bus.shards import Shards
+from regrow.bus.subjects import BOXES, SHARDS, Box
+
+_log = structlog.get_logger(__name__)
+
+TAKEOVERS_AT_ONCE = 8
+RETRY_S = 0.25
+_TRANSIENT = (RequestTimeout, NoResponder, Unreachable, ApiError)
+
+
+class MailService:
+    """The shards that this node holds, and their consumers."""
+
+    def __init__(
+        self,
+        client: Client,
+        replies: ReplyInbox,
+        shards: Shards,
+        receive: Receive,
+        lost: Callable[[int], None],
+    ) -> None:
+        self._client = client
+        self._replies = replies
+        self._shards = shards
+        self._receive = receive
+        self._lost = lost
+        self._inbox: str = client.new_inbox()
+        self._claiming = asyncio.Lock()
+        self._epochs: dict[int, int] = {}
+        self._consumers: dict[str, Consumer] = {}
+        self._unacked: defaultdict[int, dict[tuple[Box, int], JetStreamDelivery]] = defaultdict(dict)
+        self._doubtful: set[int] = set()
+        self._attention = asyncio.Event()
+        self._pull_wanted = asyncio.Event()
+        self._failure: Exception | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Serves all shards while the block runs; at its end the consumers are removed, the mail stays."""
+        mail = await subscribe(self._client, f"{self._inbox}.>", self._dispatch)
+        try:
+            with self._replies.interruptions(self._doubt_all):
+                await self._take_over()
+                with alone():
+                    async with asyncio.TaskGroup() as tasks:
+                        loops = [tasks.create_task(self._pull()), tasks.create_task(self._watch())]
+                        try:
+                            yield
+                        finally:
+                            for each in loops:
+                                each.cancel()
+        finally:
+            held = self._release()
+            await unsubscribe(self._client, mail)
+        await self._delete(held)
+
+    async def take_over(self) -> None:
+        """Claims every shard and serves it from its first message that is not acknowledged, whatever the host has of it.
+
+        Goes on through a restart of the server. Raises ``Unreachable`` when the connection is closed for good.
+        """
+        while True:
+            try:
+                return await self._take_over()
+            except _TRANSIENT as error:
+                if self._replies.closed:
+                    raise
+                _log.warning("mailboxes could not be taken over, trying again", error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def _take_over(self) -> None:
+        async with self._claiming:
+            self._release()
+            self._epochs.clear()
+            self._unacked.clear()
+            self._doubtful.clear()
+            await self._claim(dict.fromkeys(range(SHARDS)))
+
+    async def _renew(self) -> None:
+        """Claims the shards in doubt again, unless somebody else has claimed them meanwhile."""
+        async with self._claiming:
+            doubtful = {shard: self._epochs[shard] for shard in self._doubtful if shard in self._epochs}
+            self._doubtful.clear()
+            for shard in doubtful:
+                self._drop(shard)
+            try:
+                await self._claim(doubtful)
+            except BaseException:
+                self._doubtful |= doubtful.keys()
+                raise
+
+    async def _claim(self, epochs: dict[int, int] | dict[int, None]) -> None:
+        """Claims shards after the given epochs, and makes their consumers."""
+
+        async def claim(shard: int, after: int | None) -> None:
+            epoch = await self._shards.claim(shard, after)
+            if epoch is None:
+                self._lose(shard)
+            else:
+                self._epochs[shard] = epoch
+
+        await together(claim(shard, after) for shard, after in epochs.items())
+        held = {shard: self._epochs[shard] for shard in epochs if shard in self._epochs}
+        await together(self._shards.clear(box, held) for box in BOXES)
+        limit = asyncio.Semaphore(TAKEOVERS_AT_ONCE)
+
+        async def create(consumer: Consumer) -> None:
+            async with limit:
+                await self._create(consumer)
+
+        await together(create(Consumer(box, *claimed)) for claimed in held.items() for box in BOXES)
+
+    async def _create(self, consumer: Consumer) -> None:
+        created = await self._shards.create(consumer)
+        if not created:
+            self._lose(consumer.shard)
+        elif self._epochs.get(consumer.shard) == consumer.epoch:
+            self._consumers[consumer.name] = consumer
+            self._pull_wanted.set()
+
+    async def _pull(self) -> None:
+        """Keeps a pull request open for every consumer."""
+        while True:
+            self._pull_wanted.clear()
+            for consumer in list(self._consumers.values()):
+                if consumer.wants_pull(_now_s()):
+                    await self._request(consumer)
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._pull_wanted.wait()
+            except TimeoutError:
+                continue  # time to look for silent consumers
+
+    async def _request(self, consumer: Consumer) -> None:
+        if consumer.is_silent(_now_s()):
+            _log.warning("a mailbox consumer is silent, pulling again", shard=consumer.shard, box=consumer.box)
+        body = encode(consumer.next_pull(_now_s()))
+        reply = f"{self._inbox}.{consumer.name}.{consumer.pull}"
+        try:
+            await self._replies.send(self._shards.pull_subject(consumer), body, reply)
+        except Unreachable:
+            consumer.drop_pull()  # the connection's end, or its return, comes to `_watch`
+
+    async def _watch(self) -> None:
+        """Renews what is in doubt, and ends the service when it cannot go on."""
+        while True:
+            await self._attention.wait()
+            self._attention.clear()
+            if self._failure is not None:
+                raise self._failure
+            if self._replies.closed:
+                raise Unreachable("a connection that was closed under a mail service")
+            try:
+                await self._renew()
+            except _TRANSIENT as error:
+                _log.warning("shards could not be renewed, trying again", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                self._attention.set()
+
+    async def _dispatch(self, message: Msg) -> None:
+        """Mail comes under its own subject and names its consumer where it wants the acknowledgement; statuses do not.
+
+        Never the headers decide which it is: whoever writes a mail may give it any.
+        """
+        if message.subject.startswith(self._inbox):
+            name, pull = message.subject.rsplit(".", 2)[1:]
+            consumer = self._consumers.get(name)
+            if consumer is not None:
+                self._act(consumer, consumer.told(int(pull), status(message) or "", _now_s()))
+            return
+        position = parse_ack(message.reply)
+        consumer = self._consumers.get(position.consumer)
+        if consumer is None:
+            return
+        verdict = consumer.take(position.delivery, _now_s())
+        self._act(consumer, verdict)
+        if verdict != "doubt":
+            await self._deliver(consumer, position, message)
+
+    def _act(self, consumer: Consumer, verdict: Verdict) -> None:
+        if verdict == "pull":
+            self._pull_wanted.set()
+        elif verdict == "doubt":
+            self._doubt(consumer.shard)
+
+    async def _deliver(self, consumer: Consumer, position: Position, message: Msg) -> None:
+        unacked = self._unacked[consumer.shard]
+        known = unacked.get((consumer.box, position.sequence))
+        if known is not None:
+            known.reply = message.reply
+            return
+        try:
+            delivery = JetStreamDelivery(consumer.box, position.sequence, message, self._acknowledge)
+        except ValueError as error:
+            await self._bury(consumer, position, message, error)
+            return
+        unacked[consumer.box, position.sequence] = delivery
+        try:
+            self._receive(delivery)
+        except Exception as error:
+            self._fail(error)
+
+    async def _bury(self, consumer: Consumer, position: Position, message: Msg, why: ValueError) -> None:
+        """Mail under a subject that names no actor goes to the dead letters: anybody may send it, nobody can take it."""
+        _log.warning(
+            "mail for no actor goes to the dead letters",
+            box=consumer.box,
+            sequence=position.sequence,
+            size_bytes=len(message.data),
+            error=str(why),
+        )
+        try:
+            await self._replies.send(self._shards.subjects.nobody(message.subject), message.data)
+            await self._replies.send(message.reply, b"+ACK")
+        except Unreachable:
+            return  # not acknowledged, so it comes again
+
+    async def _acknowledge(self, delivery: JetStreamDelivery) -> None:
+        """An acknowledgement that cannot be sent is as one that is lost: the message comes again."""
+        unacked = self._unacked[delivery.shard]
+        key = (delivery.box, delivery.sequence)
+        if unacked.get(key) is delivery:
+            del unacked[key]
+        try:
+            await self._replies.send(delivery.reply, b"+ACK")
+        except Unreachable as error:
+            _log.warning("an acknowledgement was not sent", actor=str(delivery.address), error=str(error))
+
+    def _doubt_all(self) -> None:
+        for shard in self._epochs:
+            self._doubt(shard)
+        self._attention.set()
+
+    def _doubt(self, shard: int) -> None:
+        """Stops serving the shard until it has been claimed again."""
+        self._drop(shard)
+        self._doubtful.add(shard)
+        self._attention.set()
+
+    def _lose(self, shard: int) -> None:
+        """Another node has the shard."""
+        self._drop(shard)
+        self._unacked.pop(shard, None)
+        if self._epochs.pop(shard, None) is None:
+            return
+        _log.info("another node serves this shard now", shard=shard)
+        try:
+            self._lost(shard)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        self._attention.set()
+
+    def _drop(self, shard: int) -> None:
+        for name in [name for name, consumer in self._consumers.items() if consumer.shard == shard]:
+            del self._consumers[name]
+
+    def _release(self) -> list[Consumer]:
+        held = list(self._consumers.values())
+        self._consumers.clear()
+        return held
+
+    async def _delete(self, consumers: list[Consumer]) -> None:
+        """On a clean end the consumers are removed; a server that is gone keeps them for the next takeover."""
+        try:
+            await together(self._shards.delete(each.box, each.name) for each in consumers)
+        except _TRANSIENT as error:
+            _log.warning("consumers were left for the next takeover", error=str(error))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
