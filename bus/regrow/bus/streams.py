@@ -5,11 +5,10 @@ So nothing here creates at start what it merely misses: ``create_streams`` runs 
 said so, ``open_streams`` only compares.
 """
 
-import asyncio
 import secrets
 from typing import Any
 
-from regrow.bus.api import STREAM_NAME_TAKEN, STREAM_NOT_FOUND, ApiError, JetStreamApi
+from regrow.bus.api import STREAM_NAME_TAKEN, STREAM_NOT_FOUND, ApiError, JetStreamApi, together
 from regrow.bus.errors import StoreUnavailable
 from regrow.bus.subjects import LOG_STREAMS, SHARDS, Subjects
 
@@ -19,6 +18,24 @@ MAILBOX_BYTES_MAX = 4 * 1024**3
 DEDUPLICATION_S = 120
 """Window in which the runtime's own mailbox drops a repeated relay; older ones are known by the receiver's watermark."""
 _SECOND_NS = 1_000_000_000
+_NOTHING_LOST = {
+    "discard": "old",
+    "max_age": 0,
+    "max_bytes": -1,
+    "max_msgs": -1,
+    "max_msgs_per_subject": -1,
+    "max_msg_size": -1,
+    "max_consumers": -1,
+    "discard_new_per_subject": False,
+    "no_ack": False,
+    "allow_msg_ttl": False,
+    "allow_rollup_hdrs": False,
+    "allow_msg_schedules": False,
+    "subject_transform": None,
+    "mirror": None,
+    "sealed": False,
+}
+"""Said for every stream, also where it is the default: a stream that was changed to anything else loses messages."""
 _EPOCH = "regrow-epoch"
 
 Config = dict[str, Any]
@@ -27,7 +44,7 @@ Config = dict[str, Any]
 def stream_configs(subjects: Subjects, *, replicas: int = 1) -> list[Config]:
     """Every stream of the application as the server's JSON, in a fixed order; the first is the first log stream."""
     app = subjects.app
-    common: Config = {"storage": "file", "num_replicas": replicas, "max_age": 0}
+    common: Config = {"storage": "file", "num_replicas": replicas, **_NOTHING_LOST}
     logs = [
         {
             **common,
@@ -65,6 +82,7 @@ def stream_configs(subjects: Subjects, *, replicas: int = 1) -> list[Config]:
         "retention": "workqueue",
         "duplicate_window": DEDUPLICATION_S * _SECOND_NS,
         "allow_msg_schedules": True,
+        "allow_rollup_hdrs": True,
         "allow_direct": True,
         "subject_transform": _partition(app, "act", "aq"),
     }
@@ -77,7 +95,7 @@ def stream_configs(subjects: Subjects, *, replicas: int = 1) -> list[Config]:
     }
     leases: Config = {
         **common,
-        "name": f"KV_{subjects.lease_bucket}",
+        "name": subjects.lease_stream,
         "subjects": [f"$KV.{subjects.lease_bucket}.>"],
         "retention": "limits",
         "discard": "new",
@@ -94,7 +112,7 @@ async def create_streams(api: JetStreamApi, subjects: Subjects, *, replicas: int
     first, *others = stream_configs(subjects, replicas=replicas)
     first["metadata"] = {_EPOCH: secrets.token_hex(6)}
     await _create(api, first)
-    await asyncio.gather(*(_create(api, config) for config in others))
+    await together(_create(api, config) for config in others)
 
 
 async def open_streams(api: JetStreamApi, subjects: Subjects) -> str:
@@ -103,7 +121,7 @@ async def open_streams(api: JetStreamApi, subjects: Subjects) -> str:
     Raises ``StoreUnavailable`` naming the first stream that is missing or was made otherwise.
     """
     wanted = stream_configs(subjects)
-    found = await asyncio.gather(*(_find(api, config["name"]) for config in wanted))
+    found = await together(_find(api, config["name"]) for config in wanted)
     for config, actual in zip(wanted, found, strict=True):
         if actual is None:
             raise StoreUnavailable(
