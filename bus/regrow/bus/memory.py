@@ -6,15 +6,17 @@ Several systems may share one ``MemoryBus``, as several nodes share a server: a 
 import asyncio
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
+from regrow.bus.codec import has_id
 from regrow.bus.errors import MailboxFull, NoResponder, PayloadTooLarge, RequestTimeout, StaleWriter
-from regrow.bus.headers import Headers, size
+from regrow.bus.headers import MESSAGE_ID, Headers, fence, letter, size
 from regrow.bus.port import Receive, Request, Stored
-from regrow.bus.streams import MAILBOX_MESSAGES_MAX
-from regrow.bus.subjects import SHARDS, Address, Box, Subjects, log_number
+from regrow.bus.streams import DEDUPLICATION_S, MAILBOX_MESSAGES_MAX
+from regrow.bus.subjects import SHARDS, Address, Box, Subjects, check_address, check_subject, log_number
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
 """The server's own default."""
@@ -35,12 +37,13 @@ class MemoryLog:
 
     async def append(self, address: Address, data: bytes, *, rid: str, after: int, rollup: bool = False) -> int:
         """The sequence under which the record was stored; see ``EventLog.append``."""
-        _check_size(data, None)
+        check_address(address)
+        _check_size(data, fence(after, rollup=rollup))
         await asyncio.sleep(0)
         records = self._records[address]
         last = records[-1].sequence if records else 0
         if last != after:
-            raise StaleWriter(after, last)
+            return _own(records, rid, after, last)
         number = log_number(address)
         self._last[number] += 1
         if rollup:
@@ -50,34 +53,62 @@ class MemoryLog:
 
     async def read(self, address: Address) -> list[Stored]:
         """All records of this log, oldest first; see ``EventLog.read``."""
+        check_address(address)
         await asyncio.sleep(0)
         return list(self._records[address])
+
+
+def _own(records: list[Stored], rid: str, after: int, last: int) -> int:
+    """Where the writer's own record is, which it appends again; else it is stale."""
+    for record in reversed(records):
+        if record.sequence > after and has_id(record.data, rid):
+            return record.sequence
+    raise StaleWriter(after, last)
+
+
+class _Letter(NamedTuple):
+    """A message that waits in a mailbox."""
+
+    box: Box
+    address: Address
+    sequence: int
+    headers: Headers
+    body: bytes
+
+
+class _Claim:
+    """One takeover of all shards, by whoever serves."""
+
+    def __init__(self, receive: Receive, lost: Callable[[int], None]) -> None:
+        self.receive = receive
+        self.lost = lost
 
 
 class MemoryDelivery:
     """A message out of a mailbox in memory."""
 
-    def __init__(self, box: Box, address: Address, sequence: int, headers: Headers, body: bytes) -> None:
-        self.box: Box = box
-        self.address = address
-        self.sequence = sequence
-        self.headers = headers
-        self.body = body
-        self.ack_of: Callable[[MemoryDelivery], None] | None = None
+    def __init__(self, letter: _Letter, settle: Callable[[_Letter], None]) -> None:
+        self.box: Box = letter.box
+        self.address = letter.address
+        self.sequence = letter.sequence
+        self.headers = letter.headers
+        self.body = letter.body
+        self._letter = letter
+        self._settle = settle
 
     async def ack(self) -> None:
-        if self.ack_of is not None:
-            self.ack_of(self)
+        self._settle(self._letter)
 
 
 class MemoryMail:
-    """The two mailboxes, in two dicts from sequence to message."""
+    """The two mailboxes, each a dict from sequence to message."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Box, dict[int, MemoryDelivery]] = {"in": {}, "act": {}}
+        self._waiting: dict[Box, dict[int, _Letter]] = {"in": {}, "act": {}}
+        self._counts: Counter[Address] = Counter()
         self._last: dict[Box, int] = {"in": 0, "act": 0}
-        self._ids: set[str] = set()
-        self._owner: _Owner | None = None
+        self._known: dict[str, tuple[int, float]] = {}
+        self._claim: _Claim | None = None
 
     async def post(
         self,
@@ -89,18 +120,21 @@ class MemoryMail:
         message_id: str | None = None,
     ) -> int:
         """The sequence of the stored message; see ``Mail.post``."""
-        _check_size(body, headers)
-        if box == "in" and self._count(address) >= MAILBOX_MESSAGES_MAX:
+        check_address(address)
+        given = letter(box, headers, message_id)
+        _check_size(body, given)
+        if box == "in" and self._counts[address] >= MAILBOX_MESSAGES_MAX:
             raise MailboxFull(str(address))
-        if message_id is not None:
-            if message_id in self._ids:
-                return self._last[box]
-            self._ids.add(message_id)
+        if message_id is not None and (earlier := self._earlier(message_id)) is not None:
+            return earlier
         self._last[box] += 1
-        message = MemoryDelivery(box, address, self._last[box], dict(headers or {}), bytes(body))
+        message = _Letter(box, address, self._last[box], given, bytes(body))
+        if message_id is not None:
+            self._known[message_id] = message.sequence, time.monotonic()
         self._waiting[box][message.sequence] = message
-        if self._owner is not None:
-            self._deliver(self._owner, message)
+        self._counts[address] += box == "in"
+        if self._claim is not None:
+            self._deliver(self._claim, message)
         return message.sequence
 
     @asynccontextmanager
@@ -108,50 +142,48 @@ class MemoryMail:
         self, receive: Receive, lost: Callable[[int], None]
     ) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
         """Delivers the mail of all shards; see ``Mail.serve``."""
-        mine = _Owner(receive, lost)
+        mine = [_Claim(receive, lost)]
 
         async def take_over() -> None:
-            if self._owner is not None and self._owner.receive is not receive:
-                self._owner.lose()
-            self._owner = mine
-            for message in self._all():
-                self._deliver(mine, message)
+            earlier, self._claim = self._claim, _Claim(receive, lost)
+            if earlier is not None and earlier not in mine:
+                for shard in range(SHARDS):
+                    earlier.lost(shard)
+            mine[:] = [self._claim]
+            for message in (*self._waiting["in"].values(), *self._waiting["act"].values()):
+                self._deliver(self._claim, message)
 
         await take_over()
         try:
             yield take_over
         finally:
-            if self._owner is mine:
-                self._owner = None
+            if self._claim in mine:
+                self._claim = None
 
-    def _deliver(self, owner: "_Owner", message: MemoryDelivery) -> None:
-        copy = MemoryDelivery(message.box, message.address, message.sequence, message.headers, message.body)
+    def _deliver(self, claim: _Claim, message: _Letter) -> None:
+        def settle(letter: _Letter) -> None:
+            if self._claim is claim and self._waiting[letter.box].pop(letter.sequence, None) is not None:
+                self._counts[letter.address] -= letter.box == "in"
 
-        def settle(delivery: MemoryDelivery) -> None:
-            if self._owner is owner:
-                self._waiting[delivery.box].pop(delivery.sequence, None)
+        def hand_over() -> None:
+            if self._claim is claim:
+                claim.receive(MemoryDelivery(message, settle))
 
-        copy.ack_of = settle
-        asyncio.get_running_loop().call_soon(owner.receive, copy)
+        asyncio.get_running_loop().call_soon(hand_over)
 
-    def _all(self) -> Iterator[MemoryDelivery]:
-        for box in self._waiting.values():
-            yield from box.values()
+    def _earlier(self, message_id: str) -> int | None:
+        """The sequence of a message with this id within the de-duplication window."""
+        now = time.monotonic()
+        for known, (_, posted) in list(self._known.items()):
+            if now - posted <= DEDUPLICATION_S:
+                break
+            del self._known[known]
+        sequence, _ = self._known.get(message_id, (None, 0.0))
+        return sequence
 
-    def _count(self, address: Address) -> int:
-        return sum(1 for message in self._waiting["in"].values() if message.address == address)
 
-
-class _Owner:
-    """Whoever serves the shards now."""
-
-    def __init__(self, receive: Receive, lost: Callable[[int], None]) -> None:
-        self.receive = receive
-        self._lost = lost
-
-    def lose(self) -> None:
-        for shard in range(SHARDS):
-            self._lost(shard)
+_Serving = tuple[str, str, Callable[[Request], None]]
+"""Subject, queue and handler."""
 
 
 class MemoryBus:
@@ -162,18 +194,20 @@ class MemoryBus:
         self.epoch = secrets.token_hex(6)
         self.log = MemoryLog()
         self.mail = MemoryMail()
-        self._serving: list[tuple[str, str, Callable[[Request], None]]] = []
+        self._serving: list[_Serving] = []
         self._inboxes = 0
         self.dead_letters: dict[str, tuple[Address, bytes]] = {}
         """Dead letters by their id, for whoever looks."""
 
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens now."""
+        check_subject(subject)
         _check_size(body, headers)
         self._route(Request(subject, bytes(body), dict(headers or {}), ""))
 
     async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Request:
         """The first answer. Raises ``NoResponder``, ``RequestTimeout``, ``PayloadTooLarge``."""
+        check_subject(subject)
         _check_size(body, headers)
         answer: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
 
@@ -192,7 +226,8 @@ class MemoryBus:
 
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
         """Keeps a dead letter."""
-        _check_size(body, None)
+        check_address(address)
+        _check_size(body, {MESSAGE_ID: message_id})
         self.dead_letters.setdefault(message_id, (address, bytes(body)))
 
     @asynccontextmanager
@@ -222,8 +257,12 @@ class MemoryBus:
                 continue
             queues.add(queue)
             found = True
-            asyncio.get_running_loop().call_soon(handler, request)
+            asyncio.get_running_loop().call_soon(self._hand_over, (subject, queue, handler), request)
         return found
+
+    def _hand_over(self, entry: _Serving, request: Request) -> None:
+        if entry in self._serving:
+            entry[2](request)
 
 
 def matches(pattern: str, subject: str) -> bool:
