@@ -70,7 +70,7 @@ class StoreNotWritable(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk is full. What was being written is not in the store, what was written before is."""
+    """The disk is full, or the limit set is reached. What was being written is not in the store, what was before is."""
 
 
 class UnknownProduct(StoreError, LookupError):
@@ -102,8 +102,11 @@ class Ingested(msgspec.Struct, frozen=True):
 class CatalogStore:
     """A catalogue in one file; close it, or use it as a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the index at `path`, or make it. Raises `NotAStore`, `StoreNotWritable` or `StoreFull`."""
+    def __init__(self, path: Path, bytes_max: int | None = None) -> None:
+        """Open the index at `path`, or make it. Raises `NotAStore`, `StoreNotWritable` or `StoreFull`.
+
+        With `bytes_max` the file grows no larger: a batch that would make it so is a `StoreFull`.
+        """
         self.path = path
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -114,6 +117,9 @@ class CatalogStore:
             self._writer = _connect(path)
             try:
                 self._writer.executescript(_SCHEMA)
+                if bytes_max is not None:
+                    (page_bytes,) = self._writer.execute("PRAGMA page_size").fetchone()
+                    self._writer.execute(f"PRAGMA max_page_count = {max(1, bytes_max // page_bytes)}")
                 self._reader = _connect(path)
             except BaseException:
                 self._writer.close()
@@ -364,7 +370,9 @@ def _store_error(path: Path, error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
     match code:
         case sqlite3.SQLITE_FULL:
-            return StoreFull(f"the disk of {path} is full; free some space and run the same batch again")
+            return StoreFull(
+                f"the disk of {path} is full, or its limit is reached; make room and run the same batch again"
+            )
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
             return NotAStore(f"{path} is not an index of products, or it is damaged: {error}")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 
-from regrow.agents.tool_agent import ToolAgent
 from regrow.actors import load_system
+from regrow.actors.logs import log_to_stderr
+from regrow.agents.tool_agent import ToolAgent
 from regrow.bus import open_bus
 from regrow.bus.connection import connect, resolve
 
@@ -47,6 +48,7 @@ async def _owner_gone() -> None:
 def main() -> None:
     """The process's entry: a terminal's Ctrl-C is the owner's to judge."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_to_stderr()
     asyncio.run(serve(sys.argv[1], sys.argv[2]))
 
 

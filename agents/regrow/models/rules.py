@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 class RulesModel:
-    """Answers each task by the function given for it; the parameters of the function are its inputs by name."""
+    """Answers each task by the function given for it; the parameters of the function are its inputs by name.
+
+    A rule that cannot work with its inputs raises `ValueError`, and its words reach the caller.
+    """
 
     name = "rules"
     deterministic = True
@@ -31,7 +34,7 @@ class RulesModel:
         return tuple(self._rules)
 
     async def complete(self, prompt: Prompt, returns: type[T]) -> Completion[T]:
-        """What the rule computes; raises `UnknownTask`, `ModelRefused` for unfit inputs, or `SemanticError`."""
+        """What the rule computes; raises `UnknownTask`, `ModelRefused` for inputs it cannot work with, or `SemanticError`."""
         if prompt.task not in self._rules:
             known = ", ".join(sorted(self._rules)) or "none"
             raise UnknownTask(f"there is no rule for the task {prompt.task!r}; the rules know: {known}")
@@ -41,7 +44,10 @@ class RulesModel:
             given = msgspec.json.decode(msgspec.json.encode(prompt.inputs), type=inputs)
         except msgspec.ValidationError as error:
             raise ModelRefused(f"the inputs do not fit the rule for {prompt.task!r}: {error}") from error
-        value = rule(**{field: getattr(given, field) for field in inputs.__struct_fields__})
+        try:
+            value = rule(**{field: getattr(given, field) for field in inputs.__struct_fields__})
+        except ValueError as error:
+            raise ModelRefused(str(error)) from error
         try:
             fitted = msgspec.convert(msgspec.to_builtins(value), returns)
         except msgspec.ValidationError as error:
