@@ -38,7 +38,7 @@ class Actor:
 
     def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.__regrow__ = Definition(cls, kind, _defining_scope())
+        cls.__regrow__ = Definition(cls, kind, defining_scope())
 
     @property
     def key(self) -> str:
@@ -72,7 +72,7 @@ class Actor:
         object.__setattr__(self, name, value)
 
 
-def _defining_scope() -> dict[str, Any]:
+def defining_scope() -> dict[str, Any]:
     """The names where the class statement stands: annotations of a class made inside a function resolve there."""
     frame = inspect.currentframe()
     for _ in range(2):

@@ -64,6 +64,15 @@ class AskTimeout(ActorError, TimeoutError):
         self.timeout_s = timeout_s
 
 
+class ActorStopped(ActorError):
+    """The actor was stopped, or failed more often than it may be restarted: it takes no messages any more."""
+
+    def __init__(self, actor: str, why: str) -> None:
+        super().__init__(f"{actor} is stopped: {why}")
+        self.actor = actor
+        self.why = why
+
+
 class WouldDeadlock(ActorError):
     """An ask to an actor that itself waits for the asker."""
 
