@@ -57,6 +57,10 @@ class MemoryLog:
         await asyncio.sleep(0)
         return list(self._records[address])
 
+    def count(self) -> int:
+        """How many records all logs hold."""
+        return sum(len(records) for records in self._records.values())
+
 
 def _own(records: list[Stored], rid: str, after: int, last: int) -> int:
     """Where the writer's own record is, which it appends again; else it is stale."""
@@ -160,6 +164,10 @@ class MemoryMail:
             if self._claim in mine:
                 self._claim = None
 
+    def waiting(self, box: Box) -> list[bytes]:
+        """The bodies of all messages in a mailbox, delivered or not, for whoever looks."""
+        return [message.body for message in self._waiting[box].values()]
+
     def _deliver(self, claim: _Claim, message: _Letter) -> None:
         def settle(letter: _Letter) -> None:
             if self._claim is claim and self._waiting[letter.box].pop(letter.sequence, None) is not None:
@@ -223,6 +231,10 @@ class MemoryBus:
                     return await answer
             except TimeoutError:
                 raise RequestTimeout(subject, timeout_s) from None
+
+    async def count_records(self) -> int:
+        """How many records the logs hold now."""
+        return self.log.count()
 
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
         """Keeps a dead letter."""

@@ -1,5 +1,6 @@
 """The bus on a real NATS server: one connection, one reply inbox, the log and the mailboxes of one application."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from regrow.bus.mail import POST_TIMEOUT_S, JetStreamMail
 from regrow.bus.port import Request
 from regrow.bus.replies import ReplyInbox, subscribe, unsubscribe
 from regrow.bus.streams import create_streams, open_streams
-from regrow.bus.subjects import Address, Subjects, check_subject
+from regrow.bus.subjects import LOG_STREAMS, Address, Subjects, check_subject
 
 
 class NatsBus:
@@ -23,7 +24,8 @@ class NatsBus:
         self.subjects = subjects
         self.epoch = epoch
         self.log = JetStreamLog(client, replies, subjects)
-        self.mail = JetStreamMail(client, replies, JetStreamApi(replies), subjects)
+        self._api = JetStreamApi(replies)
+        self.mail = JetStreamMail(client, replies, self._api, subjects)
         self._client = client
         self._replies = replies
 
@@ -36,6 +38,12 @@ class NatsBus:
         """The first answer. Raises ``NoResponder``, ``RequestTimeout``, ``PayloadTooLarge``."""
         check_size(self._client, body, headers)
         return _request(await self._replies.request(check_subject(subject), body, headers, timeout_s=timeout_s))
+
+    async def count_records(self) -> int:
+        """How many records the application's logs hold now, those that a snapshot has replaced not counted."""
+        streams = [f"STREAM.INFO.{self.subjects.log_stream(number)}" for number in range(LOG_STREAMS)]
+        answers = await asyncio.gather(*(self._api.call(verb) for verb in streams))
+        return sum(int(answer["state"]["messages"]) for answer in answers)
 
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
         """Stores a dead letter. Raises ``PayloadTooLarge``, ``StoreFull``, ``RequestTimeout``."""

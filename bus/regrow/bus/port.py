@@ -125,6 +125,10 @@ class Bus(Protocol):
         """The first answer. Raises ``NoResponder`` at once when nobody serves the subject, ``RequestTimeout`` later."""
         ...
 
+    async def count_records(self) -> int:
+        """How many records the application's logs hold now, those that a snapshot has replaced not counted."""
+        ...
+
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
         """Stores a dead letter of this actor; the same id is stored once within the de-duplication window."""
         ...
