@@ -41,7 +41,7 @@ from regrow.bus.server import (
     listening_port,
     said_by,
 )
-from regrow.bus.store import writing
+from regrow.bus.store import living_holder, writing
 
 GONE_TIMEOUT_S = 2.0
 
@@ -279,6 +279,14 @@ async def test_store_has_one_owner_at_a_time(store_dir: Path, monkeypatch: pytes
         with pytest.raises(StoreBusy) as caught:
             await EmbeddedServer(store_dir).__aenter__()
     assert (caught.value.store, caught.value.pid) == (store_dir, owner.process.pid)
+
+
+def test_busy_store_names_the_first_holder_that_lives(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    for note, holder in [("", None), (f"{ended.pid}", None), (f"{ended.pid} {os.getpid()}", os.getpid())]:
+        with script(tmp_path / "lock", note).open() as lock:
+            assert living_holder(lock.fileno()) == holder
 
 
 @pytest.mark.asyncio

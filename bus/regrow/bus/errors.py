@@ -113,8 +113,29 @@ class Unreachable(BusError, ConnectionError):
 
 
 @dataclass(eq=False)
+class AddressUnusable(BusError):
+    """A url, context, or file of credentials cannot be used as it is."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} cannot be used to connect: {self.why}"
+
+
+@dataclass(eq=False)
+class ConnectionLost(BusError, ConnectionError):
+    """The server ended the connection for good; it is not tried again."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the server ended the connection: {self.reason}; connect again once that is mended"
+
+
+@dataclass(eq=False)
 class AccessDenied(BusError):
-    """The server refused these credentials (`subject` is empty), or a subject to them."""
+    """The server refused these credentials (`subject` is empty), or a subject to them (in lower case)."""
 
     subject: str = ""
 
