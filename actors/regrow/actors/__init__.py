@@ -6,6 +6,7 @@ from regrow.actors.cell import Policy
 from regrow.actors.client import Client
 from regrow.actors.errors import (
     ActorError,
+    ActorStopped,
     AmbiguousStep,
     AskFailed,
     AskTimeout,
@@ -20,6 +21,8 @@ from regrow.actors.errors import (
 )
 from regrow.actors.handler import command, event, query
 from regrow.actors.host import Kind
+from regrow.actors.local import LocalActor, LocalRef, LocalSystem
+from regrow.actors.local_cell import LocalPolicy
 from regrow.actors.message import Event, Message
 from regrow.actors.ref import Ref
 from regrow.actors.step import StepContext, current_step, step
@@ -29,6 +32,7 @@ from regrow.actors.tool import Retry, Tool, tool
 __all__ = [
     "Actor",
     "ActorError",
+    "ActorStopped",
     "AmbiguousStep",
     "AskFailed",
     "AskTimeout",
@@ -39,6 +43,10 @@ __all__ = [
     "Failure",
     "FoldDiffers",
     "Kind",
+    "LocalActor",
+    "LocalPolicy",
+    "LocalRef",
+    "LocalSystem",
     "Message",
     "NoApplication",
     "Node",

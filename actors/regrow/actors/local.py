@@ -1,0 +1,220 @@
+"""Local actors: the programming model of ``Actor`` without a log, at the speed of memory, supervised all the same.
+
+    class Counter(LocalActor):
+        total: int = 0
+
+        @command
+        async def add(self, msg: Add) -> int:
+            self.total += msg.amount
+            return self.total
+
+    async with LocalSystem("demo") as system:
+        counter = system.spawn(Counter, key="a")
+        await counter.ask(Add(amount=2))
+
+Messages and replies are handed over as they are, so they should not be changed afterwards. Everything belongs to one event
+loop. No NATS is needed; beside durable actors a local system is a child like any other: ``System("x", children=[local])``.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar, cast
+
+from regrow.actors.actor import defining_scope
+from regrow.actors.deadlines import Deadlines
+from regrow.actors.definition import Definition
+from regrow.actors.errors import ActorError, ActorStopped, DefinitionError
+from regrow.actors.local_cell import LocalCell, LocalPolicy, Method
+from regrow.actors.message import Message
+from regrow.actors.ref import ASK_TIMEOUT_S
+from regrow.actors.runners import Runners
+from regrow.bus import Address, check_address, check_name
+from regrow.supervisor import ChildSpec, DuplicateChild, Start
+
+R = TypeVar("R")
+
+MAILBOX_MAX = 1_000
+"""Messages that may wait for one local actor when nothing else is said."""
+GRACE_S = 5.0
+"""Seconds that a running handler has when its actor is stopped, as an OTP child has."""
+
+
+class LocalActor:
+    """An actor in memory: typed fields are its state, ``@command`` and ``@query`` methods use and assign them freely.
+
+    Each field needs a default: an incarnation begins with the defaults, the first one and every one after a failure.
+    Messages are handled one at a time in the order in which they came, queries too. The class is checked when it is made;
+    ``DefinitionError`` says what is wrong.
+    """
+
+    __regrow__: ClassVar[Definition]
+    __methods__: ClassVar[dict[type, Method]]
+    _cell: LocalCell | None = None
+
+    def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        definition = cls.__regrow__ = Definition(cls, kind, defining_scope())
+        handlers = (*definition.commands.values(), *definition.queries.values())
+        cls.__methods__ = {each.accepts: each.method for each in handlers}
+        for handler in definition.events.values():
+            raise DefinitionError(
+                f"{cls.__name__}.{handler.name} is an @event, but a LocalActor has no log: assign its fields in commands"
+            )
+
+    @property
+    def key(self) -> str:
+        """This actor's key."""
+        return self._running().address.key
+
+    @property
+    def system(self) -> "LocalSystem":
+        """The system that it lives in, where it finds and spawns others."""
+        return cast(LocalSystem, self._running().system)
+
+    def _running(self) -> LocalCell:
+        if self._cell is None:
+            raise ActorError(f"{type(self).__name__} does not run: spawn it in a LocalSystem")
+        return self._cell
+
+
+class LocalRef:
+    """A local actor, through all its incarnations."""
+
+    __slots__ = ("_cell", "_deadlines", "_loop")
+
+    def __init__(self, cell: LocalCell, deadlines: Deadlines) -> None:
+        self._cell = cell
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+
+    def __repr__(self) -> str:
+        return f"LocalRef({self.address})"
+
+    @property
+    def address(self) -> Address:
+        """Kind and key."""
+        return self._cell.address
+
+    @property
+    def restarts(self) -> int:
+        """How often it has been restarted."""
+        return self._cell.restarts
+
+    async def ask(self, message: Message[R], *, timeout_s: float = ASK_TIMEOUT_S) -> R:
+        """The actor's reply, typed by the message.
+
+        Raises ``Refused`` when the actor says no, ``AskFailed`` (from the handler's exception) when its handler failed,
+        ``AskTimeout`` when no reply came within ``timeout_s`` seconds (the message is handled all the same), ``MailboxFull``
+        at once when no room is left, ``ActorStopped``. Two actors that wait for each other both end in ``AskTimeout``.
+
+        In a handler of a durable actor this is no step and would be asked again after a crash: ask in a tool there.
+        """
+        reply: asyncio.Future[object] = self._loop.create_future()
+        self._cell.put(message, reply)
+        self._deadlines.add(reply, timeout_s, self._cell.name)
+        return cast(R, await reply)
+
+    def tell(self, message: Message[Any]) -> None:
+        """Leaves a message; nobody learns what became of it, a failure is logged and restarts the actor.
+
+        Raises ``MailboxFull`` when no room is left: then nothing was left, and the sender decides what to do. Raises
+        ``ActorStopped``.
+        """
+        self._cell.put(message)
+
+    async def stop(self, *, grace_s: float = GRACE_S) -> None:
+        """Stops the actor for good; returns once it is gone.
+
+        What waits in its mailbox is answered with ``ActorStopped``; what was only told is counted and logged. A handler that
+        runs has ``grace_s`` seconds to end, then it is cancelled; one that ignores that is waited for. An actor that stops
+        itself does not wait.
+        """
+        self._cell.end("it was asked to stop")
+        await self._cell.wait_gone(grace_s)
+
+
+class LocalSystem:
+    """Local actors that live as long as the block does; leaving it stops all of them at once.
+
+    ``draw`` gives the backoff's jitter, a number in [0, 1). A system that was left may be entered again and begins empty.
+    """
+
+    runners: Runners
+
+    def __init__(self, name: str, *, draw: Callable[[], float] = random.random) -> None:
+        self.name = check_name("the system's name", name)
+        self.draw = draw
+        self.tools: tuple[()] = ()
+        self._cells: dict[Address, LocalCell] = {}
+        self._open: AsyncExitStack | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._open is not None:
+            raise ActorError(f"the local system {self.name} is running already")
+        async with AsyncExitStack() as stack:
+            self.runners = Runners(await stack.enter_async_context(asyncio.TaskGroup()))
+            self._deadlines = Deadlines()
+            stack.callback(self._deadlines.close)
+            stack.callback(self.runners.close)
+            stack.push_async_callback(self._stop_all)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._open is not None
+        stack, self._open = self._open, None
+        await stack.__aexit__(kind, error, trace)
+
+    def spawn(
+        self,
+        kind: type[LocalActor],
+        key: str,
+        *,
+        mailbox_max: int = MAILBOX_MAX,
+        policy: LocalPolicy = LocalPolicy(),  # noqa: B008 - a frozen value
+    ) -> LocalRef:
+        """A new actor of that kind. Raises ``DuplicateChild`` while one of that kind and key lives."""
+        if self._open is None:
+            raise ActorError(f"the local system {self.name} does not run: spawn inside its block")
+        if mailbox_max < 1:
+            raise ValueError(f"mailbox_max must be 1 or more, not {mailbox_max}")
+        address = check_address(Address(kind.__regrow__.kind, key))
+        if address in self._cells:
+            raise DuplicateChild(str(address))
+        cell = self._cells[address] = LocalCell(kind, address, self, mailbox_max, policy)
+        return LocalRef(cell, self._deadlines)
+
+    def ref(self, kind: type[LocalActor], key: str) -> LocalRef:
+        """The living actor of that kind and key. Raises ``ActorStopped`` when there is none."""
+        address = Address(kind.__regrow__.kind, key)
+        if address not in self._cells:
+            raise ActorStopped(str(address), "no such actor lives here")
+        return LocalRef(self._cells[address], self._deadlines)
+
+    async def run(self, start: Start) -> None:
+        """Runs until cancelled; a supervisor's child."""
+        async with self:
+            start.ready()
+            await asyncio.Event().wait()
+
+    def child_spec(self, _node: object = None) -> ChildSpec:
+        """This system as a child of a supervisor, or among the ``children`` of a ``System``."""
+        return ChildSpec(id=f"local {self.name}", run=self.run, shutdown=GRACE_S + 1.0)
+
+    def forget(self, address: Address) -> None:
+        """Takes a stopped actor off the list; cells call it."""
+        del self._cells[address]
+
+    async def _stop_all(self) -> None:
+        cells = list(self._cells.values())
+        for cell in cells:
+            cell.end(f"the local system {self.name} ends")
+        async with asyncio.TaskGroup() as waiting:
+            for cell in cells:
+                if not cell.is_gone:
+                    waiting.create_task(cell.wait_gone(GRACE_S))
