@@ -3,6 +3,7 @@
 Pure functions over frozen values. Amounts are for 100 g of food unless the name says otherwise.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -108,10 +109,14 @@ def compare(base: Product, other: Product, nutrients: Iterable[str] = ()) -> lis
         mine, theirs = base.amount(nutrient), other.amount(nutrient)
         if mine is None or theirs is None:
             continue
-        percent = round(100 * (theirs - mine) / mine) if mine else None
-        unit = UNITS.get(nutrient, "")
-        differences.append(Difference(nutrient, unit, mine, theirs, round(theirs - mine, 4), percent))
+        change, unit = round(theirs - mine, 4), UNITS.get(nutrient, "")
+        differences.append(Difference(nutrient, unit, mine, theirs, change, _percent(theirs - mine, mine)))
     return differences
+
+
+def _percent(change: float, base: float) -> int | None:
+    share = 100 * change / base if base else math.inf
+    return round(share) if math.isfinite(share) else None
 
 
 def energy_check(product: Product, portion: Portion) -> EnergyCheck:

@@ -50,7 +50,7 @@ _UNITS = {
 _UNKNOWN = {"", "undetermined", "amount per serving"}
 
 _QUANTITY = re.compile(
-    r"^(?:about|approx\.?)?\s*(?:(?P<whole>\d+)[\s-]+)?(?:(?P<top>\d+)\s*/\s*(?P<bottom>\d+)|(?P<plain>\d*\.\d+|\d+))",
+    r"^(?:about|approx\.?)?\s*(?:(?P<whole>\d+)(?P<gap>[\s-]+))?(?:(?P<top>\d+)\s*/\s*(?P<bottom>\d+)|(?P<plain>\d*\.\d+|\d+))",
     re.IGNORECASE,
 )
 _NUMBER_AND_UNIT = r"(\d*\.\d+|\d+)\s*({})(?![a-z])"
@@ -95,9 +95,11 @@ def _quantity(text: str) -> tuple[float | None, str]:
         return None, text
     rest = text[found.end() :]
     whole = float(found["whole"] or 0)
+    if found["bottom"] is None and found["whole"] is None:
+        return float(found["plain"]), rest
     if found["bottom"] is None:
-        # "1 12 oz can" is one can: only a fraction continues a number.
-        return (whole, text[found.start("plain") :]) if found["whole"] else (float(found["plain"]), rest)
+        # "2-3 tbsp" is at least two; "1 12 oz can" is one can. Only a fraction continues a number.
+        return whole, rest if "-" in found["gap"] else text[found.start("plain") :]
     if not int(found["bottom"]):
         return None, rest
     return whole + int(found["top"]) / int(found["bottom"]), rest

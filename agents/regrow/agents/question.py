@@ -80,13 +80,11 @@ def parse_question(question: str) -> Wish:
         raise QuestionNotUnderstood(f'{question!r} is not of the shape "like X but less sodium and more protein"')
     less: list[str] = []
     more: list[str] = []
-    wanted: list[str] | None = None
+    wanted = less  # the terms begin with a word for less or more, or the shape would not have matched
     for term in filter(None, _SEPARATORS.split(found["terms"])):
         words = [word for word in re.findall(r"[\w-]+", term.lower()) if word not in _FILLERS]
         if words and words[0] in _LESS | _MORE:
             wanted = less if words.pop(0) in _LESS else more
-        if wanted is None:
-            raise QuestionNotUnderstood(f'{term!r} says neither "less" nor "more"')
         wanted.append(_column(" ".join(words)))
     if contradiction := sorted(set(less) & set(more)):
         raise QuestionNotUnderstood(f"the question wants both less and more {contradiction[0]}")

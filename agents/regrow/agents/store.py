@@ -193,8 +193,9 @@ class CatalogStore:
     def search(self, text: str, limit: int = 10, category: str | None = None) -> list[Hit]:
         """The best matches for the words of a text, best first; equals in the order of the catalogue.
 
-        Products that hold every word come before products that hold some. Text is only ever words here:
-        no character of it is read as query syntax. No word, no hits.
+        Products that hold every word come before products that hold some; of words that very many products
+        hold (`SCORED_ROWS_MAX`) at least one rarer one must be there. Text is only ever words here: no
+        character of it is read as query syntax. No word, no hits.
         """
         words = query_words(text)
         if category is not None:
