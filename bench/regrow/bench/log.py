@@ -1,0 +1,131 @@
+"""The benchmarks of the event log alone: ``append`` and ``recover``. Their floor is ``RawLog`` on the same server."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from itertools import count
+
+from regrow.actors.image import fold
+from regrow.actors.records import VERSION, Cause, Outcome, Record, Turn
+from regrow.bench.actors import Added, Counter
+from regrow.bench.plan import Plan, compare, rate
+from regrow.bench.result import Result
+from regrow.bench.stage import Stage, stage
+from regrow.bus import Address, encode
+from regrow.bus.log import READERS_PER_STREAM
+from regrow.bus.server import Durability
+from regrow.bus.subjects import log_number
+
+import msgspec
+
+WRITERS = 300
+APPENDS = {"process": 10, "disk": 5}
+"""Appends of each writer in one measurement."""
+METRICS: dict[Durability, str] = {"process": "append_per_s", "disk": "append_fsync_per_s"}
+
+RECOVERED = 60
+RECORDS = 100
+"""Records in the log of each actor that is recovered."""
+
+_numbers = count(1)
+
+Append = Callable[[Address, str, bytes, int], Awaitable[int]]
+
+
+def record(number: int) -> tuple[str, bytes]:
+    """The id and the bytes of a record as a turn of ``Counter`` writes it."""
+    turn = Turn(
+        Cause("in", f"{number:032x}"),
+        number,
+        0,
+        Outcome(value=msgspec.Raw(encode(number))),
+        (msgspec.Raw(encode(Added(amount=1))),),
+    )
+    rid = f"bench-{next(_numbers)}"
+    return rid, encode(Record(VERSION, rid, (turn,)))
+
+
+async def append(plan: Plan) -> AsyncGenerator[Result]:
+    """``append_per_s``, and ``append_fsync_per_s`` on a server that flushes before it acknowledges: many writers at once,
+    each with a log of its own, the next record after the acknowledgement of the one before."""
+    for durability, metric in METRICS.items():
+        each = plan.count(APPENDS[durability])
+        async with stage(durability) as here:
+            yield await compare(
+                plan,
+                "append",
+                metric,
+                "1/s",
+                _writing("bench_ours", each, _ours(here)),
+                _writing("bench_raw", each, _raw(here)),
+                better="higher",
+            )
+
+
+async def recover(plan: Plan) -> AsyncGenerator[Result]:
+    """``recover_per_s``: actors with a hundred records each, read and folded; the floor reads the same and folds nothing."""
+    actors = [Address(Counter.__regrow__.kind, str(number)) for number in range(plan.count(RECOVERED))]
+    async with stage("process") as here:
+        append_ours = _ours(here)
+        await _write_all(actors, defaultdict(int), append_ours, RECORDS)
+
+        async def ours(address: Address) -> None:
+            recovered = fold(Counter, await here.bus.log.read(address))
+            assert recovered.image.records == RECORDS
+
+        reading = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(READERS_PER_STREAM))
+
+        async def floor(address: Address) -> None:
+            number = log_number(address)
+            async with reading[number]:
+                found = await here.raw.read(here.bus.subjects.log_stream(number), here.bus.subjects.log(address))
+            assert len(found) == RECORDS
+
+        yield await compare(
+            plan,
+            "recover",
+            "recover_per_s",
+            "1/s",
+            lambda: rate(lambda: _each(ours, actors), len(actors)),
+            lambda: rate(lambda: _each(floor, actors), len(actors)),
+            better="higher",
+        )
+
+
+def _ours(here: Stage) -> Append:
+    async def append(address: Address, rid: str, data: bytes, after: int) -> int:
+        return await here.bus.log.append(address, data, rid=rid, after=after)
+
+    return append
+
+
+def _raw(here: Stage) -> Append:
+    async def append(address: Address, rid: str, data: bytes, after: int) -> int:
+        return await here.raw.append(here.bus.subjects.log(address), data, after)
+
+    return append
+
+
+def _writing(kind: str, each: int, append: Append) -> Callable[[], Awaitable[float]]:
+    actors = [Address(kind, str(number)) for number in range(WRITERS)]
+    last: defaultdict[Address, int] = defaultdict(int)
+    return lambda: rate(lambda: _write_all(actors, last, append, each), WRITERS * each)
+
+
+async def _write_all(actors: list[Address], last: defaultdict[Address, int], append: Append, each: int) -> None:
+    async def write(address: Address) -> None:
+        for number in range(each):
+            rid, data = record(number)
+            last[address] = await append(address, rid, data, last[address])
+
+    await _each(write, actors)
+
+
+async def _each(work: Callable[[Address], Awaitable[None]], actors: list[Address]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for address in actors:
+            tasks.create_task(_run(work, address))
+
+
+async def _run(work: Callable[[Address], Awaitable[None]], address: Address) -> None:
+    await work(address)
