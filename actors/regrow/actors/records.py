@@ -15,7 +15,8 @@ VERSION = 1
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a turn or a step ended: with a value (raw JSON) or with a failure."""
 
-    value: msgspec.Raw | None = None
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    """Never a union with None: msgspec reads nothing but null as ``Raw | None``."""
     failure: Failure | None = None
 
 
