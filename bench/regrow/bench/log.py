@@ -2,8 +2,11 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from itertools import count
+from typing import Any
+
+import msgspec
 
 from regrow.actors.image import fold
 from regrow.actors.records import VERSION, Cause, Outcome, Record, Turn
@@ -15,8 +18,6 @@ from regrow.bus import Address, encode
 from regrow.bus.log import READERS_PER_STREAM
 from regrow.bus.server import Durability
 from regrow.bus.subjects import log_number
-
-import msgspec
 
 WRITERS = 300
 APPENDS = {"process": 10, "disk": 5}
@@ -66,8 +67,7 @@ async def recover(plan: Plan) -> AsyncGenerator[Result]:
     """``recover_per_s``: actors with a hundred records each, read and folded; the floor reads the same and folds nothing."""
     actors = [Address(Counter.__regrow__.kind, str(number)) for number in range(plan.count(RECOVERED))]
     async with stage("process") as here:
-        append_ours = _ours(here)
-        await _write_all(actors, defaultdict(int), append_ours, RECORDS)
+        await _write_all(actors, defaultdict(int), _ours(here), RECORDS)
 
         async def ours(address: Address) -> None:
             recovered = fold(Counter, await here.bus.log.read(address))
@@ -121,11 +121,7 @@ async def _write_all(actors: list[Address], last: defaultdict[Address, int], app
     await _each(write, actors)
 
 
-async def _each(work: Callable[[Address], Awaitable[None]], actors: list[Address]) -> None:
+async def _each(work: Callable[[Address], Coroutine[Any, Any, None]], actors: list[Address]) -> None:
     async with asyncio.TaskGroup() as tasks:
         for address in actors:
-            tasks.create_task(_run(work, address))
-
-
-async def _run(work: Callable[[Address], Awaitable[None]], address: Address) -> None:
-    await work(address)
+            tasks.create_task(work(address))

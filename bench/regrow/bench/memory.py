@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from regrow.actors import LocalSystem
 from regrow.bench.actors import Add, LocalCounter, PlainCounter
@@ -88,7 +88,7 @@ async def _median_us(ask: Ask, count: int) -> float:
     return statistics.median(times) * 1e6
 
 
-async def _at_once(asks: list[Ask], each: int) -> None:
+async def _at_once(asks: Sequence[Ask], each: int) -> None:
     async def keep_asking(ask: Ask) -> None:
         for _ in range(each):
             await ask(_ONE)
