@@ -77,25 +77,26 @@ class JetStreamApi:
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The values of calls made at once. When one fails the others are cancelled and have ended before its error is raised."""
-    with alone():
+    """The values of calls made at once. When one fails the others are cancelled, and have ended before its error is raised."""
+    with alone(first=True):
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(call) for call in calls]
     return [each.result() for each in running]
 
 
 @contextmanager
-def alone() -> Generator[None]:
-    """Takes a single error out of the group that a TaskGroup put it into: it comes out as it was raised."""
+def alone(*, first: bool = False) -> Generator[None]:
+    """Takes a single error, or the ``first`` one, out of the group that a TaskGroup put it into, as it was raised."""
     try:
         yield
     except BaseExceptionGroup as group:
-        first, *others = group.exceptions
-        error: BaseException = group if others else first
+        error, *others = group.exceptions
+        if others and not first:
+            raise
     else:
         return
     context = error.__context__
     try:
         raise error
     finally:
-        error.__context__ = context  # else it would say that it happened while itself was handled
+        error.__context__ = context  # else it would say that it happened while its own group was handled

@@ -1,13 +1,12 @@
 """The bus on a real NATS server: one connection, one reply inbox, the log and the mailboxes of one application."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from regrow.bus.api import JetStreamApi
+from regrow.bus.api import JetStreamApi, together
 from regrow.bus.headers import MESSAGE_ID, Headers
 from regrow.bus.log import JetStreamLog, check_size, publish_acked, refused
 from regrow.bus.mail import POST_TIMEOUT_S, JetStreamMail
@@ -42,7 +41,7 @@ class NatsBus:
     async def count_records(self) -> int:
         """How many records the application's logs hold now, those that a snapshot has replaced not counted."""
         streams = [f"STREAM.INFO.{self.subjects.log_stream(number)}" for number in range(LOG_STREAMS)]
-        answers = await asyncio.gather(*(self._api.call(verb) for verb in streams))
+        answers = await together(self._api.call(verb) for verb in streams)
         return sum(int(answer["state"]["messages"]) for answer in answers)
 
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
