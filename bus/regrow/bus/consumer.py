@@ -15,9 +15,10 @@ from regrow.bus.subjects import Address, Box, Subjects, check_address, shard_of
 
 PULL_BATCH = 128
 PULL_EXPIRES_S = 30.0
-HEARTBEAT_S = 5.0
+HEARTBEAT_S = 2.0
 SILENCE_S = 3 * HEARTBEAT_S
-"""An open pull request without any sign for this long is taken for lost."""
+"""An open pull request without any sign for this long is taken for lost: a server that deletes a consumer at the moment when
+the request arrives answers nothing at all."""
 _YEAR_NS = 365 * 24 * 3600 * 1_000_000_000
 _SECOND_NS = 1_000_000_000
 _HEARTBEAT = "100"
