@@ -1,0 +1,464 @@
+"""What breaks between a node and its server: answers that never come, cut connections, killed servers.
+
+A proxy between them loses bytes at a chosen moment; a second connection, straight to the server, sees what really happened.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import nats
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from regrow.bus import (
+    Address,
+    Delivery,
+    EmbeddedServer,
+    NatsBus,
+    RequestTimeout,
+    StaleWriter,
+    Stored,
+    encode,
+    log,
+    open_bus,
+)
+from regrow.bus.api import JetStreamApi
+from regrow.bus.replies import ReplyInbox
+from regrow.bus.subjects import SHARDS, Box
+
+pytestmark = [
+    pytest.mark.asyncio,
+    # nats-py forgets the stream of a handshake that failed, and the collector finds it.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+ALICE = Address("counter", "alice")
+WAIT_S = 20.0
+
+Inbox = asyncio.Queue[Delivery]
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def forgotten_streams() -> Iterator[None]:
+    """Collects in this module what was forgotten in it."""
+    yield
+    gc.collect()
+
+
+class Proxy:
+    """A TCP proxy that may lose or hold what goes one way, and cut all connections."""
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        self.lose_answers = False
+        self.lose_questions = False
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        """While it is not set, what comes from the server is held back."""
+        self._target = port
+        self._writers: list[asyncio.StreamWriter] = []
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            self.cut()
+            await asyncio.gather(*self._pumps)
+
+    def cut(self) -> None:
+        """Ends all connections at once and loses nothing from now on."""
+        self.lose_answers = self.lose_questions = False
+        self.flowing.set()
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._pumps.add(task)
+        try:
+            there_reader, there = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers += [writer, there]
+        await asyncio.gather(self._questions(reader, there), self._answers(there_reader, writer))
+
+    async def _questions(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for data in chunks(reader):
+            if not self.lose_questions:
+                writer.write(data)
+        writer.transport.abort()
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for data in chunks(reader):
+            await self.flowing.wait()
+            if not self.lose_answers:
+                writer.write(data)
+        writer.transport.abort()
+
+
+async def chunks(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
+    try:
+        while data := await reader.read(65536):
+            yield data
+    except ConnectionError:
+        return
+
+
+async def connect(stack: AsyncExitStack, port: int) -> Client:
+    async def ignore(_: Exception) -> None:
+        return
+
+    client = await nats.connect(
+        f"nats://127.0.0.1:{port}", max_reconnect_attempts=-1, reconnect_time_wait=0.02, error_cb=ignore
+    )
+    stack.push_async_callback(client.close)
+    return client
+
+
+class Line:
+    """A node's bus behind a proxy, and a straight one."""
+
+    def __init__(self, proxy: Proxy, node: NatsBus, straight: NatsBus, watcher: Client, api: JetStreamApi) -> None:
+        self.proxy = proxy
+        self.node = node
+        self.straight = straight
+        self.watcher = watcher
+        self._api = api
+
+    async def wait_record(self, rid: str) -> list[Stored]:
+        """The log once the server has stored the record, as the straight connection reads it."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                found = await self.straight.log.read(ALICE)
+                if any(each.data == record(rid) for each in found):
+                    return found
+
+    async def wait_mail(self, box: Box, count: int) -> None:
+        verb = f"STREAM.INFO.{self.node.subjects.mail_stream(box)}"
+        async with asyncio.timeout(WAIT_S):
+            while (await self._api.call(verb))["state"]["messages"] != count:
+                pass
+
+
+@asynccontextmanager
+async def line_to(port: int, app: str) -> AsyncGenerator[Line]:
+    proxy = Proxy(port)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(proxy.running())
+        watcher = await connect(stack, port)
+        straight = await stack.enter_async_context(open_bus(watcher, app, create=True))
+        api = JetStreamApi(await stack.enter_async_context(ReplyInbox(watcher)))
+        node = await stack.enter_async_context(open_bus(await connect(stack, proxy.port), app))
+        yield Line(proxy, node, straight, watcher, api)
+
+
+@pytest_asyncio.fixture
+async def line(nats_server: EmbeddedServer, app: str) -> AsyncGenerator[Line]:
+    async with line_to(nats_server.port, app) as line:
+        yield line
+
+
+@asynccontextmanager
+async def mortal(store: Path) -> AsyncGenerator[Callable[[], Awaitable[int]]]:
+    """A function that starts the server, or kills it and starts it again on the same store and port; its port."""
+    async with AsyncExitStack() as stack:
+        running: list[EmbeddedServer] = []
+        lives = await stack.enter_async_context(AsyncExitStack())
+
+        async def start() -> int:
+            port = 0
+            if running:
+                server = running.pop()
+                port = server.port
+                server.settle()
+                os.kill(server.pid, signal.SIGKILL)
+                await server.wait_exited()
+                await lives.aclose()
+            server = EmbeddedServer(store, durability="process", port=port)
+            running.append(await lives.enter_async_context(server))
+            return server.port
+
+        yield start
+
+
+def record(rid: str) -> bytes:
+    return encode({"rid": rid})
+
+
+async def take(inbox: Inbox, count: int = 1) -> list[Delivery]:
+    async with asyncio.timeout(WAIT_S):
+        return [await inbox.get() for _ in range(count)]
+
+
+def bodies(deliveries: list[Delivery]) -> list[bytes]:
+    return [each.body for each in deliveries]
+
+
+def unexpected(shard: int) -> None:
+    raise AssertionError(f"shard {shard} was lost")
+
+
+async def within(awaitable: Awaitable[T]) -> T:
+    async with asyncio.timeout(WAIT_S):
+        return await awaitable
+
+
+# Appends
+
+
+async def test_an_append_whose_acknowledgement_is_lost_is_stored_once(line: Line) -> None:
+    last = await line.node.log.append(ALICE, record("1"), rid="1", after=0)
+    async with asyncio.TaskGroup() as tasks:
+        line.proxy.lose_answers = True
+        append = tasks.create_task(line.node.log.append(ALICE, record("2"), rid="2", after=last))
+        await line.wait_record("2")
+        line.proxy.cut()
+        sequence = await within(append)
+    assert [(each.sequence, each.data) for each in await line.straight.log.read(ALICE)] == [
+        (last, record("1")),
+        (sequence, record("2")),
+    ]
+
+
+async def test_a_rollup_whose_acknowledgement_is_lost_is_stored_once(line: Line) -> None:
+    last = await line.node.log.append(ALICE, record("1"), rid="1", after=0)
+    async with asyncio.TaskGroup() as tasks:
+        line.proxy.lose_answers = True
+        append = tasks.create_task(line.node.log.append(ALICE, record("s"), rid="s", after=last, rollup=True))
+        await line.wait_record("s")
+        line.proxy.cut()
+        sequence = await within(append)
+    assert [each.sequence for each in await line.straight.log.read(ALICE)] == [sequence]
+
+
+async def test_an_append_that_never_reached_the_server_is_sent_again(line: Line) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        line.proxy.lose_questions = True
+        append = tasks.create_task(line.node.log.append(ALICE, record("1"), rid="1", after=0))
+        assert await line.straight.log.read(ALICE) == []
+        line.proxy.cut()
+        sequence = await within(append)
+    assert [each.sequence for each in await line.straight.log.read(ALICE)] == [sequence]
+
+
+async def test_an_append_that_was_overtaken_while_its_outcome_was_unknown_is_stale(line: Line) -> None:
+    line.proxy.lose_questions = True
+    append = asyncio.ensure_future(line.node.log.append(ALICE, record("mine"), rid="mine", after=0))
+    sequence = await line.straight.log.append(ALICE, record("theirs"), rid="theirs", after=0)
+    line.proxy.cut()
+    with pytest.raises(StaleWriter) as stale:
+        await within(append)
+    assert stale.value.found == sequence
+    assert [each.data for each in await line.straight.log.read(ALICE)] == [record("theirs")]
+
+
+async def test_an_append_whose_acknowledgement_is_late_is_sent_again_and_stored_once(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "APPEND_TIMEOUT_S", 0.1)
+    seen: asyncio.Queue[Msg] = asyncio.Queue()
+    await line.watcher.subscribe(line.node.subjects.log(ALICE), cb=seen.put)
+    await line.watcher.flush()
+    async with asyncio.TaskGroup() as tasks:
+        line.proxy.flowing.clear()
+        append = tasks.create_task(line.node.log.append(ALICE, record("1"), rid="1", after=0))
+        for _ in range(3):
+            await within(seen.get())
+        line.proxy.flowing.set()
+        sequence = await within(append)
+    assert [each.sequence for each in await line.straight.log.read(ALICE)] == [sequence]
+
+
+async def test_many_appends_under_way_when_the_connection_breaks_are_each_stored_once(line: Line) -> None:
+    addresses = [Address("k", f"{number}") for number in range(200)]
+
+    async def write(address: Address) -> list[int]:
+        sequences = [0]
+        for number in range(10):
+            rid = f"{address.key}.{number}"
+            sequences.append(await line.node.log.append(address, record(rid), rid=rid, after=sequences[-1]))
+        return sequences[1:]
+
+    async with asyncio.TaskGroup() as tasks:
+        writers = [tasks.create_task(write(address)) for address in addresses]
+        for count in (200, 600, 1200):
+            while await line.straight.count_records() < count:
+                pass
+            line.proxy.cut()
+    for address, writer in zip(addresses, writers, strict=True):
+        assert [each.sequence for each in await line.straight.log.read(address)] == writer.result()
+
+
+async def test_a_read_that_broke_is_read_again(line: Line) -> None:
+    last = 0
+    for number in range(1500):
+        rid = f"{number}"
+        last = await line.straight.log.append(ALICE, record(rid), rid=rid, after=last)
+    async with asyncio.TaskGroup() as tasks:
+        line.proxy.lose_answers = True
+        read = tasks.create_task(line.node.log.read(ALICE))
+        await line.straight.log.read(ALICE)
+        line.proxy.cut()
+        assert [each.sequence for each in await within(read)] == list(range(1, 1501))
+
+
+async def test_a_request_over_a_connection_that_broke_is_not_waited_for(line: Line) -> None:
+    async with line.straight.serve("silent", lambda request: None):
+        request = asyncio.ensure_future(line.node.request("silent", b"", timeout_s=10 * WAIT_S))
+        await line.node.log.read(ALICE)
+        line.proxy.cut()
+        with pytest.raises(RequestTimeout):
+            await within(request)
+
+
+async def test_an_append_across_a_kill_of_the_server_is_stored_once(store_dir: Path, app: str) -> None:
+    async with mortal(store_dir) as start, line_to(await start(), app) as line:
+        last = await line.node.log.append(ALICE, record("1"), rid="1", after=0)
+        async with asyncio.TaskGroup() as tasks:
+            line.proxy.lose_answers = True
+            append = tasks.create_task(line.node.log.append(ALICE, record("2"), rid="2", after=last))
+            await line.wait_record("2")
+            await start()
+            line.proxy.cut()
+            sequence = await within(append)
+        found = await line.straight.log.read(ALICE)
+        assert [each.data for each in found] == [record("1"), record("2")]
+        assert found[-1].sequence == sequence
+        assert await line.node.log.append(ALICE, record("3"), rid="3", after=sequence) > sequence
+
+
+# Mail
+
+
+async def test_mail_that_was_lost_on_its_way_comes_again_by_itself(line: Line) -> None:
+    inbox = Inbox()
+    async with line.node.mail.serve(inbox.put_nowait, unexpected):
+        for number in range(10):
+            await line.straight.mail.post("in", ALICE, b"%d" % number)
+        early = await take(inbox, 10)
+        line.proxy.lose_answers = True
+        for number in range(10, 20):
+            await line.straight.mail.post("in", ALICE, b"%d" % number)
+        line.proxy.cut()
+        late = await take(inbox, 10)
+        assert bodies(late) == [b"%d" % number for number in range(10, 20)]
+        for delivery in (*early, *late):
+            await delivery.ack()
+        await line.wait_mail("in", 0)
+    assert inbox.empty()
+
+
+async def test_acknowledgements_that_were_lost_bring_their_messages_again(line: Line) -> None:
+    inbox = Inbox()
+    async with line.node.mail.serve(inbox.put_nowait, unexpected):
+        for number in range(5):
+            await line.straight.mail.post("act", ALICE, b"%d" % number)
+        got = await take(inbox, 5)
+        line.proxy.lose_questions = True
+        for delivery in got[:3]:
+            await delivery.ack()
+        await line.straight.log.read(ALICE)
+        line.proxy.cut()
+        again = await take(inbox, 3)
+        assert bodies(again) == [b"0", b"1", b"2"]
+        for delivery in (*again, *got[3:]):
+            await delivery.ack()
+        await line.wait_mail("act", 0)
+
+
+async def test_a_node_that_was_cut_off_does_not_take_back_what_another_took_over(line: Line) -> None:
+    mine, theirs = Inbox(), Inbox()
+    lost: asyncio.Queue[int] = asyncio.Queue()
+    async with line.node.mail.serve(mine.put_nowait, lost.put_nowait):
+        line.proxy.lose_answers = True
+        async with line.straight.mail.serve(theirs.put_nowait, unexpected):
+            line.proxy.cut()
+            assert sorted([await within(lost.get()) for _ in range(SHARDS)]) == list(range(SHARDS))
+            for number in range(100):
+                await line.straight.mail.post("in", Address("k", f"{number}"), b"")
+            await take(theirs, 100)
+        assert mine.empty()
+        assert lost.empty()
+
+
+async def test_connections_that_break_again_and_again_lose_and_double_nothing(line: Line) -> None:
+    inbox = Inbox()
+    count = 400
+    async with line.node.mail.serve(inbox.put_nowait, unexpected):
+        got: list[Delivery] = []
+        for number in range(count):
+            await line.straight.mail.post("in", Address("k", f"{number % 7}"), b"%d" % number)
+            if number % 50 == 49:
+                got += await take(inbox, number // 2 - len(got))
+                line.proxy.cut()
+        got += await take(inbox, count - len(got))
+        assert sorted(int(each.body) for each in got) == list(range(count))
+        for actor in range(7):
+            order = [int(each.body) for each in got if each.address.key == f"{actor}"]
+            assert order == sorted(order)
+        for delivery in got:
+            await delivery.ack()
+        await line.wait_mail("in", 0)
+    assert inbox.empty()
+
+
+async def test_a_mail_service_goes_on_when_its_server_was_killed(store_dir: Path, app: str) -> None:
+    inbox = Inbox()
+    async with (
+        mortal(store_dir) as start,
+        line_to(await start(), app) as line,
+        line.node.mail.serve(inbox.put_nowait, unexpected) as take_over,
+    ):
+        for number in range(300):
+            await line.node.mail.post("in", ALICE, b"%d" % number)
+        got = await take(inbox, 300)
+        for delivery in got[:100]:
+            await delivery.ack()
+        await line.wait_mail("in", 200)
+        await start()
+        await line.straight.mail.post("in", ALICE, b"new")
+        assert b"new" in bodies(await take(inbox))
+        await within(take_over())
+        again = await take(inbox, 201)
+        assert bodies(again) == [*bodies(got[100:]), b"new"]
+        for delivery in again:
+            await delivery.ack()
+        await line.wait_mail("in", 0)
+
+
+async def test_a_takeover_goes_on_through_a_kill_of_the_server(store_dir: Path, app: str) -> None:
+    inbox = Inbox()
+    async with (
+        mortal(store_dir) as start,
+        line_to(await start(), app) as line,
+        line.node.mail.serve(inbox.put_nowait, unexpected) as take_over,
+    ):
+        for number in range(20):
+            await line.node.mail.post("act", Address("k", f"{number}"), b"%d" % number)
+        await take(inbox, 20)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(within(take_over()))
+            await start()
+        found: set[bytes] = set()
+        while len(found) < 20:
+            found |= set(bodies(await take(inbox)))
+        await line.straight.mail.post("in", ALICE, b"new")
+        while b"new" not in found:
+            found |= set(bodies(await take(inbox)))
