@@ -28,7 +28,7 @@ class ModelPort:
             f"model.{prompt.task}",
             {"prompt": prompt, "returns": returns.__name__},
             lambda: self._model.complete(prompt, returns),
-            Completion[returns],
+            Completion[Any],
             pure=self._model.deterministic,
         )
         return completion.value

@@ -54,7 +54,7 @@ class Researcher(Agent):
 
     @command
     async def research(self, message: Research) -> ProductCard:
-        """Fourteen steps, four of them model calls; independent ones run side by side."""
+        """Thirteen steps, four of them model calls; independent ones run side by side."""
         product = await lookup(self.key)
         reading, portion = await asyncio.gather(
             self.model.complete(_read_name(product.name, product.category), NameReading),

@@ -18,7 +18,7 @@ from regrow.bus.connection import connect, resolve
 async def serve(path: str, name: str) -> None:
     """Serves the agent of that name of the system at that path."""
     system = load_system(path)
-    agents = {child.name: child for child in system.children if isinstance(child, ToolAgent)}
+    agents: dict[str, ToolAgent] = {each.name: each for each in system.children if isinstance(each, ToolAgent)}
     if name not in agents:
         raise SystemExit(f"{path} has no tool agent {name!r}; it has {', '.join(sorted(agents)) or 'none'}")
     client = await connect(resolve(url=os.environ["REGROW_TOOL_AGENT_URL"]), name=f"regrow-tools-{name}")

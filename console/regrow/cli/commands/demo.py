@@ -1,0 +1,119 @@
+"""``regrow demo``: four tiers of agents index a real catalogue; killed in the middle, they regrow and finish.
+
+This process is a small parent: the work is done by a worker process of its own, which it starts again whenever it dies by
+SIGKILL, whoever sent it.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from regrow.agents.food_tools import Source
+from regrow.agents.usda import fetch_usda, sample_path
+from regrow.agents.witness import sightings
+from regrow.cli.demo_worker import QUESTIONS, work
+from regrow.cli.failures import CommandFailed
+from regrow.cli.food_run import Plan, Store
+from regrow.cli.parser import say
+
+RESTARTS_MAX = 50
+FULL = 10_000_000
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Runs the demo, or its worker, and prints one document."""
+    store = Store(chosen.store)
+    if chosen.worker:
+        return work(store, chosen)
+    begin(store, chosen)
+    started_ns = time.time_ns()
+    restarts, spawned_ns = supervise(chosen, started_ns)
+    result = json.loads((store.path / "result.json").read_bytes())
+    document: dict[str, Any] = {
+        **result,
+        "restarts": restarts,
+        "recovery_ms": recovery_ms(store.witness, spawned_ns) if restarts else 0,
+        "seconds": round((time.time_ns() - started_ns) / 1e9, 1),
+    }
+    store.finish()
+    if chosen.json:
+        print(json.dumps(document))
+    else:
+        print(summary(document))
+    return 0 if holds(document) else 1
+
+
+def begin(store: Store, chosen: argparse.Namespace) -> None:
+    """Makes the store ready: an unfinished run is gone on with, a finished one is replaced."""
+    if store.finished:
+        store.clear()
+    path = fetch_usda(Path(".regrow/usda")) if chosen.full else sample_path()
+    plan = Plan(Source(str(path.absolute())), FULL if chosen.full else chosen.products)
+    if store.plan is not None:
+        say(f"an unfinished demo lies in {store.path}: going on with it")
+    store.begin(plan)
+    if not store.finished:
+        say("model: rules (hand-written and deterministic, no language model is involved)")
+
+
+def supervise(chosen: argparse.Namespace, started_ns: int) -> tuple[int, int]:
+    """Keeps a worker running until it ends by itself; restarts so far, and when the last worker was started."""
+    restarts, spawned_ns = 0, started_ns
+    kill = bool(chosen.kill)
+    while True:
+        code = worker(chosen, kill=kill)
+        if code == 0:
+            return restarts, spawned_ns
+        if code != -signal.SIGKILL or restarts >= RESTARTS_MAX:
+            raise CommandFailed("the demo's worker failed; what it did is kept, the same command goes on from there")
+        restarts, kill = restarts + 1, False
+        say("the worker was killed with SIGKILL; starting it again, it regrows from the log")
+        spawned_ns = time.time_ns()
+
+
+def worker(chosen: argparse.Namespace, *, kill: bool) -> int:
+    """One worker process, from start to end; it ends with this process, by the pipe that it reads."""
+    command = [sys.executable, "-m", "regrow.cli", "demo", "--worker", "--store", str(chosen.store)]
+    command += ["--durability", chosen.durability, *(["--kill"] if kill else [])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+
+
+def recovery_ms(witness: Path, spawned_ns: int) -> int:
+    """From the start of the last worker to the first step that it ran anew."""
+    first_ns = min((each.time_ns for each in sightings(witness) if each.time_ns > spawned_ns), default=spawned_ns)
+    return round((first_ns - spawned_ns) / 1e6)
+
+
+def holds(document: dict[str, Any]) -> bool:
+    """Whether the demo showed what it is there to show."""
+    answers = document["recommendations"]
+    return (
+        document["steps_executed_again"] == 0
+        and len(answers) == len(QUESTIONS)
+        and all(each["constraint_ok"] for each in answers)
+    )
+
+
+def summary(document: dict[str, Any]) -> str:
+    """The document for people."""
+    lines = [
+        f"{document['products_indexed']:,} products indexed in {document['seconds']:g} s, {document['events']:,} records in the logs",
+        f"{document['steps_run']:,} steps run, {document['steps_from_log']:,} answered from the log after {document['restarts']} kill(s)",
+        f"{document['steps_executed_again']} recorded steps executed again, {document['in_flight_repeated']} in flight at the kill repeated",
+    ]
+    if document["restarts"]:
+        lines.append(f"first new step {document['recovery_ms']:,} ms after the new process was started")
+    for each in document["recommendations"]:
+        verdict = "checked against the columns" if each["constraint_ok"] else "WRONG by the columns"
+        lines.append(f"  {each['question']}\n    -> {each['answer']}: {each['reason']} [{verdict}]")
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""``regrow index``: a catalogue, researched product by product; whatever ends it, the same command goes on."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from regrow.agents.food_tools import Source
+from regrow.agents.usda import fetch_usda, sample_path
+from regrow.cli.failures import CommandFailed
+from regrow.cli.food_run import Plan, Store, hosted, index
+from regrow.cli.parser import say
+from regrow.cli.progress import Progress
+from regrow.cli.session import run_until_stopped
+
+PRODUCTS_MAX = 10_000_000
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Indexes and researches; prints what came of it."""
+    if chosen.file is not None and not chosen.file.is_file():
+        raise CommandFailed(f"there is no file {chosen.file}; give a .csv or .jsonl file, or none for the sample")
+    path = chosen.file or (fetch_usda(Path(".regrow/usda")) if chosen.source == "usda" else sample_path())
+    plan = Plan(Source(str(path.absolute()), chosen.id, chosen.text), chosen.products or PRODUCTS_MAX)
+    store = Store(chosen.store)
+    store.begin(plan)
+    return run_until_stopped(_index(store, plan, chosen))
+
+
+async def _index(store: Store, plan: Plan, chosen: argparse.Namespace) -> int:
+    async with hosted(store, chosen.durability) as node:
+        with Progress("products researched", min(plan.products_max, 1)) as bar:
+            status = await index(
+                node,
+                plan,
+                on_plan=lambda status: bar.resize(status.products),
+                on_progress=lambda status: bar.show(status.products_done),
+            )
+    store.finish()
+    for line in status.first_bad:
+        say(f"skipped, {line}")
+    done = {
+        "v": 1,
+        "products_indexed": status.products_done,
+        "bad_rows": status.bad_rows,
+        "source": Path(plan.source.path).name,
+        "store": str(store.path),
+    }
+    if chosen.json:
+        json.dump(done, sys.stdout)
+        print()
+    else:
+        print(f"{status.products_done:,} products indexed, {status.bad_rows:,} rows skipped; kept in {store.path}")
+        print(f'next: regrow recommend "like CHEDDAR CHEESE but less sodium" --store {store.path}')
+    return 0

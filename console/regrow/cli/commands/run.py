@@ -1,0 +1,22 @@
+"""``regrow run APP``: a node of an application on a NATS server of one's own."""
+
+import argparse
+
+from regrow.actors import load_system
+from regrow.bus.connection import resolve
+from regrow.cli.parser import say
+from regrow.cli.session import remote, run_until_stopped
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Hosts the application until it is interrupted."""
+    return run_until_stopped(_run(chosen))
+
+
+async def _run(chosen: argparse.Namespace) -> int:
+    system = load_system(chosen.app)
+    address = resolve(url=chosen.nats, context=chosen.context, creds=chosen.creds)
+    async with remote(system, address, create=chosen.create) as node:
+        say(f"{system.name} runs on {address}; Ctrl-C stops it")
+        await node.wait_stopped()
+    return 0

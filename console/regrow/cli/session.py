@@ -1,0 +1,59 @@
+"""One application hosted in this process: on an embedded server with a store of its own, or on somebody's NATS."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from regrow.actors import Node, System
+from regrow.bus import EmbeddedServer, ServerFailed, open_bus
+from regrow.bus.connection import ServerAddress, connect, resolve
+
+Durability = Literal["disk", "process"]
+
+
+@asynccontextmanager
+async def embedded(system: System, store: Path, durability: Durability, *, port: int = 0) -> AsyncGenerator[Node]:
+    """The application on an embedded server; when the server dies the block is cancelled and ``ServerFailed`` is raised."""
+    async with EmbeddedServer(store / "nats", durability, port=port) as server, asyncio.TaskGroup() as watching:
+        watch = watching.create_task(_watch(server))
+        async with _hosted(system, resolve(url=server.url), create=server.created) as node:
+            server.settle()
+            yield node
+        watch.cancel()
+
+
+@asynccontextmanager
+async def remote(system: System, address: ServerAddress, *, create: bool) -> AsyncGenerator[Node]:
+    """The application on a NATS server that is already there."""
+    async with _hosted(system, address, create=create) as node:
+        yield node
+
+
+def run_until_stopped(main: Coroutine[Any, Any, int]) -> int:
+    """Runs a command's coroutine; SIGTERM ends it as Ctrl-C does, so that everything is put away in order."""
+
+    async def stoppable() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await main
+
+    return asyncio.run(stoppable())
+
+
+@asynccontextmanager
+async def _hosted(system: System, address: ServerAddress, *, create: bool) -> AsyncGenerator[Node]:
+    client = await connect(address, name=f"regrow-{system.name}")
+    try:
+        async with open_bus(client, system.name, create=create) as bus, system.host(bus, url=address.url) as node:
+            yield node
+    finally:
+        await client.close()
+
+
+async def _watch(server: EmbeddedServer) -> None:
+    code = await server.wait_exited()
+    raise ServerFailed(f"it ended with code {code} while it was in use; start the same command again")
