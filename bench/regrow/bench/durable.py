@@ -4,7 +4,6 @@ import asyncio
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator
 
 from regrow.actors import Kind, Node, System
 from regrow.bench.actors import Add, Counter, Work, Worker
@@ -19,7 +18,7 @@ STEPS = 10
 """Steps of one turn of each worker."""
 
 
-async def turn(plan: Plan) -> AsyncGenerator[Result]:
+async def turn(plan: Plan) -> list[Result]:
     """``turn_us``: asks of one durable actor from its own process, one after the other; the floor is one append each."""
     count = plan.count(TURNS)
     async with stage("process") as here, System(APP, [Kind(actor=Counter)]).host(here.bus) as node:
@@ -46,10 +45,11 @@ async def turn(plan: Plan) -> AsyncGenerator[Result]:
                 times.append(time.perf_counter() - begun)
             return statistics.median(times) * 1e6
 
-        yield await compare(plan, "turn", "turn_us", "us", ours, floor, better="lower")
+        found = await compare(plan, "turn", "turn_us", "us", ours, floor, better="lower")
+    return [found]
 
 
-async def steps(plan: Plan) -> AsyncGenerator[Result]:
+async def steps(plan: Plan) -> list[Result]:
     """``steps_per_s``: workers at once, each in one turn of ten trivial steps; the floor appends the records of such turns,
     those that begin and end it among them."""
     keys = [str(number) for number in range(plan.count(WORKERS))]
@@ -70,7 +70,7 @@ async def steps(plan: Plan) -> AsyncGenerator[Result]:
                     tasks.create_task(floor(key))
 
         count = len(keys) * STEPS
-        yield await compare(
+        found = await compare(
             plan,
             "steps",
             "steps_per_s",
@@ -79,6 +79,7 @@ async def steps(plan: Plan) -> AsyncGenerator[Result]:
             lambda: rate(floors, count),
             better="higher",
         )
+    return [found]
 
 
 async def _work(node: Node, keys: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -46,24 +46,20 @@ def record(number: int) -> tuple[str, bytes]:
     return rid, encode(Record(VERSION, rid, (turn,)))
 
 
-async def append(plan: Plan) -> AsyncGenerator[Result]:
+async def append(plan: Plan) -> list[Result]:
     """``append_per_s``, and ``append_fsync_per_s`` on a server that flushes before it acknowledges: many writers at once,
     each with a log of its own, the next record after the acknowledgement of the one before."""
+    found: list[Result] = []
     for durability, metric in METRICS.items():
         each = plan.count(APPENDS[durability])
         async with stage(durability) as here:
-            yield await compare(
-                plan,
-                "append",
-                metric,
-                "1/s",
-                _writing("bench_ours", each, _ours(here)),
-                _writing("bench_raw", each, _raw(here)),
-                better="higher",
-            )
+            ours = _writing("bench_ours", each, _ours(here))
+            floor = _writing("bench_raw", each, _raw(here))
+            found.append(await compare(plan, "append", metric, "1/s", ours, floor, better="higher"))
+    return found
 
 
-async def recover(plan: Plan) -> AsyncGenerator[Result]:
+async def recover(plan: Plan) -> list[Result]:
     """``recover_per_s``: actors with a hundred records each, read and folded; the floor reads the same and folds nothing."""
     actors = [Address(Counter.__regrow__.kind, str(number)) for number in range(plan.count(RECOVERED))]
     async with stage("process") as here:
@@ -81,7 +77,7 @@ async def recover(plan: Plan) -> AsyncGenerator[Result]:
                 found = await here.raw.read(here.bus.subjects.log_stream(number), here.bus.subjects.log(address))
             assert len(found) == RECORDS
 
-        yield await compare(
+        found = await compare(
             plan,
             "recover",
             "recover_per_s",
@@ -90,6 +86,7 @@ async def recover(plan: Plan) -> AsyncGenerator[Result]:
             lambda: rate(lambda: _each(floor, actors), len(actors)),
             better="higher",
         )
+    return [found]
 
 
 def _ours(here: Stage) -> Append:

@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from regrow.actors import LocalSystem
 from regrow.bench.actors import Add, LocalCounter, PlainCounter
@@ -20,7 +20,7 @@ ASKERS = 100
 _ONE = Add(amount=1)
 
 
-async def tell(plan: Plan) -> AsyncGenerator[Result]:
+async def tell(plan: Plan) -> list[Result]:
     """``tell_per_s``: messages told to one actor in bursts, until all are handled."""
     bursts = plan.count(TELLS // BURST)
 
@@ -33,7 +33,7 @@ async def tell(plan: Plan) -> AsyncGenerator[Result]:
     async with LocalSystem("bench") as system, asyncio.TaskGroup() as tasks:
         actor, plain = system.spawn(LocalCounter, "a"), HandOver(PlainCounter().add)
         consumer = tasks.create_task(plain.run())
-        yield await compare(
+        found = await compare(
             plan,
             "tell",
             "tell_per_s",
@@ -43,9 +43,10 @@ async def tell(plan: Plan) -> AsyncGenerator[Result]:
             better="higher",
         )
         consumer.cancel()
+    return [found]
 
 
-async def ask(plan: Plan) -> AsyncGenerator[Result]:
+async def ask(plan: Plan) -> list[Result]:
     """``ask_p50_us``: one ask after the other; ``asks_per_s``: a hundred askers at once, each with an actor of its own."""
     count = plan.count(ASKS)
     each = plan.count(ASKS * 3 // ASKERS)
@@ -54,7 +55,7 @@ async def ask(plan: Plan) -> AsyncGenerator[Result]:
         plain = [HandOver(PlainCounter().add) for _ in range(ASKERS)]
         consumers = [tasks.create_task(one.run()) for one in plain]
         plain_asks = [one.ask for one in plain]
-        yield await compare(
+        alone = await compare(
             plan,
             "ask",
             "ask_p50_us",
@@ -63,7 +64,7 @@ async def ask(plan: Plan) -> AsyncGenerator[Result]:
             lambda: _median_us(plain_asks[0], count),
             better="lower",
         )
-        yield await compare(
+        together = await compare(
             plan,
             "ask",
             "asks_per_s",
@@ -74,6 +75,7 @@ async def ask(plan: Plan) -> AsyncGenerator[Result]:
         )
         for consumer in consumers:
             consumer.cancel()
+    return [alone, together]
 
 
 Ask = Callable[[Add], Awaitable[int]]

@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import msgspec
 
@@ -28,8 +29,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return max(1, round(full * self.scale))
 
 
-Bench = Callable[[Plan], AsyncGenerator[Result]]
-"""A benchmark: its metrics one by one as they are measured."""
+Bench = Callable[[Plan], Coroutine[Any, Any, list[Result]]]
+"""A benchmark, and the metrics that it measures."""
 
 
 async def compare(

@@ -35,7 +35,7 @@ def bench_names() -> tuple[str, ...]:
 def run_benchmarks(
     names: Sequence[str], *, repeat: int = 5, scale: float = 1.0, on_result: Callable[[Result], None]
 ) -> None:
-    """Runs the benchmarks and gives each result to the callback as soon as it is there.
+    """Runs the benchmarks and gives the results of each to the callback as soon as it is done.
 
     ``repeat`` measurements of each metric, after one to warm up; ``scale`` multiplies the work of each, where 1 takes about
     a second for all repeats of ``tell`` and at most six for any benchmark. Raises ``UnknownBench`` before any is run.
@@ -45,9 +45,5 @@ def run_benchmarks(
         if name not in BENCHES:
             raise UnknownBench(name)
     for name in names:
-        asyncio.run(_run(BENCHES[name], plan, on_result))
-
-
-async def _run(bench: Bench, plan: Plan, on_result: Callable[[Result], None]) -> None:
-    async for result in bench(plan):
-        on_result(result)
+        for result in asyncio.run(BENCHES[name](plan)):
+            on_result(result)
