@@ -1,0 +1,123 @@
+"""The public types, checked by pyright and mypy in strict mode and never run: what users write keeps its types."""
+
+from collections.abc import Awaitable
+from typing import assert_type
+
+from regrow.actors import (
+    Actor,
+    Client,
+    Event,
+    Message,
+    Node,
+    Refused,
+    Retry,
+    StepContext,
+    System,
+    command,
+    current_step,
+    event,
+    query,
+    tool,
+)
+
+
+class Add(Message[int]):
+    amount: int
+
+
+class Names(Message[list[str]]):
+    prefix: str = ""
+
+
+class Reset(Message[None]):
+    pass
+
+
+class Added(Event):
+    amount: int
+
+
+class NoRoute(Exception):
+    pass
+
+
+@tool
+async def fetch(url: str, *, depth: int = 1) -> list[bytes]:
+    return [url.encode()] * depth
+
+
+@tool
+def measure(text: str) -> float:
+    return float(len(text))
+
+
+@tool(retry=Retry(attempts=2), raises=(NoRoute,))
+async def route(start: str) -> tuple[str, int]:
+    return start, 1
+
+
+@tool(pure=True)
+def double(number: int) -> int:
+    return 2 * number
+
+
+class Counter(Actor):
+    total: int = 0
+    names: list[str] = []
+
+    @command
+    async def add(self, msg: Add) -> int:
+        assert_type(msg.amount, int)
+        self.emit(Added(amount=msg.amount))
+        assert_type(await fetch("a", depth=2), list[bytes])
+        assert_type(await measure("a"), float)
+        assert_type(await route("a"), tuple[str, int])
+        assert_type(await double(2), int)
+        self.send(self.ref(Counter, "b"), Reset())
+        assert_type(await self.ref(Counter, "b").ask(Add(amount=1)), int)
+        if self.total < 0:
+            raise Refused("below zero", total=self.total)
+        return self.total
+
+    @command
+    async def reset(self, msg: Reset) -> None:
+        assert_type(self.key, str)
+
+    @query
+    async def list_names(self, msg: Names) -> list[str]:
+        return [name for name in self.names if name.startswith(msg.prefix)]
+
+    @event
+    def added(self, fact: Added) -> None:
+        assert_type(fact.amount, int)
+        self.total += fact.amount
+
+
+app = System("hello", actors=[Counter])
+assert_type(app, System)
+assert_type(current_step(), StepContext | None)
+kept: Awaitable[list[bytes]] = fetch("a", depth=3)
+
+
+async def outside(client: Client) -> None:
+    """An ask is typed by its message, wherever it comes from."""
+    counter = client.ref(Counter, "a")
+    assert_type(await counter.ask(Add(amount=2)), int)
+    assert_type(await counter.ask(Names(prefix="x"), timeout_s=1.0), list[str])
+    await counter.ask(Reset())
+    assert_type(await counter.tell(Reset()), None)
+
+
+async def hosted(node: Node) -> None:
+    """A node's references are as typed as a client's."""
+    assert_type(await node.ref(Counter, "a").ask(Add(amount=2)), int)
+
+
+async def wrong(client: Client) -> None:
+    """What must not pass: each line is an error, and an ignore that is not needed is one too."""
+    Add(amount="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Add(amount=2).amount = 3  # pyright: ignore[reportAttributeAccessIssue]
+    await fetch(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await fetch("a", width=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    text: str = await client.ref(Counter, "a").ask(Add(amount=1))  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    assert text
