@@ -8,6 +8,7 @@ import msgspec
 from regrow.actors.definition import Definition
 from regrow.actors.errors import ActorError, StateChangedOutsideEvent
 from regrow.actors.message import Event, Message
+from regrow.actors.ref import Ref
 from regrow.bus import Address
 
 A = TypeVar("A", bound="Actor")
@@ -20,7 +21,7 @@ class Scope(Protocol):
 
     def emit(self, event: Event) -> None: ...
     def send(self, to: Address, message: Message[Any]) -> None: ...
-    def ref(self, kind: "type[Actor]", key: str) -> Any: ...
+    def ref(self, kind: "type[Actor]", key: str) -> Ref: ...
     def port(self, name: str) -> Any: ...
 
 
@@ -33,27 +34,31 @@ class Actor:
     """
 
     __regrow__: ClassVar[Definition]
+    _key: str = ""
     _scope: Scope | None = None
     _folding: bool = False
 
     def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.__regrow__ = Definition(cls, kind, defining_scope())
+        cls.__regrow__.check_state()
 
     @property
     def key(self) -> str:
-        """This actor's key."""
-        return self._running("key").address.key
+        """This actor's key, in every handler."""
+        if not self._key:
+            raise ActorError(f"{type(self).__name__} has a key once it runs")
+        return self._key
 
     def emit(self, event: Event) -> None:
         """Decides an event: applied to the state at once, durable when the turn commits, gone when the turn fails."""
         self._running("emit").emit(event)
 
-    def send(self, to: Any, message: Message[Any]) -> None:
+    def send(self, to: Ref, message: Message[Any]) -> None:
         """Sends a message when the turn commits, never before; it arrives once, in order per receiver."""
         self._running("send").send(to.address, message)
 
-    def ref(self, kind: type[A], key: str) -> Any:
+    def ref(self, kind: "type[Actor]", key: str) -> Ref:
         """A reference to another durable actor of this application. Its ``ask`` is a step of this handler."""
         return self._running("ref").ref(kind, key)
 
@@ -75,15 +80,15 @@ class Actor:
 def defining_scope() -> dict[str, Any]:
     """The names where the class statement stands: annotations of a class made inside a function resolve there."""
     frame = inspect.currentframe()
-    for _ in range(2):
-        frame = frame.f_back if frame is not None else None
+    while frame is not None and frame.f_code.co_name in ("defining_scope", "__init_subclass__"):
+        frame = frame.f_back
     return dict(frame.f_locals) if frame is not None else {}
 
 
-def incarnate(cls: type[A], state: msgspec.Struct, scope: Scope | None) -> A:
+def incarnate(cls: type[A], state: msgspec.Struct, key: str, scope: Scope | None = None) -> A:
     """A fresh instance of an actor class that holds this state."""
     actor = cls.__new__(cls)
-    vars(actor).update({name: getattr(state, name) for name in cls.__regrow__.fields}, _scope=scope)
+    vars(actor).update({name: getattr(state, name) for name in cls.__regrow__.fields}, _key=key, _scope=scope)
     return actor
 
 
@@ -95,13 +100,17 @@ def state_of(actor: Actor) -> msgspec.Struct:
 
 
 def apply(actor: Actor, fact: Event) -> None:
-    """Changes the state by one event. Raises ``ActorError`` when the class has no ``@event`` method for it."""
+    """Changes the state by one event. Raises ``ActorError`` when the class has no ``@event`` method for it.
+
+    The method finds what it finds at a recovery: the state, the event and the key, never the running handler.
+    """
     handler = actor.__regrow__.events.get(type(fact))
     if handler is None:
         raise ActorError(f"{type(actor).__name__} has no @event method for {type(fact).__name__}")
     held = vars(actor)
-    held["_folding"] = True
+    scope = held["_scope"]
+    held.update(_folding=True, _scope=None)
     try:
         handler.method(actor, fact)
     finally:
-        held["_folding"] = False
+        held.update(_folding=False, _scope=scope)

@@ -6,39 +6,51 @@ for the log forgets what it holds, reads the log and lets the turn run again. It
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from regrow.actors.actor import Actor, incarnate
+from regrow.actors.actor import Actor, apply, incarnate, state_of
+from regrow.actors.attempt import attempt
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import (
+    DEADLOCK,
     DEFECT,
-    DRIFT,
     REFUSED,
     TOO_LARGE,
+    DefinitionError,
     Drift,
+    Failure,
     FoldDiffers,
     Refused,
+    StateChangedOutsideEvent,
+    WouldDeadlock,
     failure,
 )
 from regrow.actors.image import Fold, fold, state_json
-from regrow.actors.lineage import Lineage, tracked
+from regrow.actors.mailbox import Mailbox
 from regrow.actors.message import Message
 from regrow.actors.outbox import relay
-from regrow.actors.records import Entry, Failed, Letter, Outcome
-from regrow.actors.step import current_handler
+from regrow.actors.records import Begun, Entry, Failed, Letter, Outcome, Turn
+from regrow.actors.slot import Slot
 from regrow.actors.tool import Remote
-from regrow.actors.turn import RunningTurn
+from regrow.actors.turn import RunningTurn, closing
 from regrow.actors.wire import letter_of, reply_message, undecodable
 from regrow.actors.writer import Writer
-from regrow.bus import Address, Bus, BusError, Delivery, PayloadTooLarge, Undecodable, encode
-from regrow.bus.subjects import Box
+from regrow.bus import Address, Box, Bus, Delivery, PayloadTooLarge, StaleWriter, Undecodable, encode
 from regrow.supervisor import Backoff, Crashed, decide
 from regrow.supervisor.spec import Restart
 
 _log = structlog.get_logger(__name__)
+
+LETTERS_AT_ONCE = 64
+"""Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
+CERTAIN = (DefinitionError, FoldDiffers, StateChangedOutsideEvent, WouldDeadlock)
+"""Errors that would come again however often the turn is tried."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +63,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts at one turn, counted in the log; then its message becomes a dead letter and the next one is taken."""
     snapshot_every: int = 500
     """Records after which the log is rolled up to one snapshot."""
+    mend_after_s: float = 5.0
+    """An actor that cannot go on (its log cannot be folded, its turn has drifted, the store is full) is tried again after
+    this time; its mail waits."""
     check_folds: bool = False
     """After every turn compare the state with the fold of the recorded events: for development and tests."""
 
@@ -61,14 +76,10 @@ class Surroundings(Protocol):
     bus: Bus
     policy: Policy
 
-    def start(self, coroutine: Any) -> asyncio.Task[None]: ...
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
     def count(self, what: str) -> None: ...
-
-
-class Lost(Exception):
-    """This copy of the actor is not the one whose appends are accepted."""
 
 
 class Cell:
@@ -77,16 +88,21 @@ class Cell:
     def __init__(self, cls: type[Actor], address: Address, host: Surroundings) -> None:
         self.address = address
         self.bus = host.bus
+        self.trouble: Failure | None = None
+        """Why the actor cannot go on for now."""
         self._cls = cls
+        self._definition = cls.__regrow__
         self._host = host
-        self._mail: dict[tuple[Box, int], Delivery] = {}
+        self._mail = Mailbox()
         self._taking: Delivery | None = None
+        self._told: set[tuple[Box, int]] = set()
+        self._loading = asyncio.Lock()
         self._fold: Fold | None = None
         self._writer: Writer | None = None
         self._working: Actor | None = None
         self._turn: RunningTurn | None = None
-        self._lost: Exception | None = None
-        self.broken = False
+        self._failed: Exception | None = None
+        self._slot: Slot | None = None
 
     @property
     def idle(self) -> bool:
@@ -98,47 +114,64 @@ class Cell:
         if self._taking is not None and (self._taking.box, self._taking.sequence) == (delivery.box, delivery.sequence):
             self._taking = delivery
             return
-        self._mail[delivery.box, delivery.sequence] = delivery
+        self._mail.put(delivery)
 
-    async def drain(self) -> None:
-        """Takes letter after letter until none is left. Raises only what no retry can mend."""
-        while self._mail:
+    async def drain(self, slot: Slot) -> None:
+        """Takes letters, some if many wait. Raises only what makes the actor wait: no retry right now could mend it."""
+        self._slot = slot
+        for _ in range(LETTERS_AT_ONCE):
+            if not self._mail:
+                break
             try:
                 await self._ready()
-                self._taking = self._mail.pop(next(iter(self._mail)))
+                self._taking = self._mail.take()
                 await self._take(letter_of(self._taking))
-                self._taking = None
-            except Lost as lost:
-                _log.info("stale copy dropped, reloading", actor=str(self.address), cause=str(lost))
+                await self._ack()
+                await self._roll_up()
+            except StaleWriter as stale:
+                _log.info("stale copy dropped, reloading", actor=str(self.address), cause=str(stale))
                 self.forget()
-        if self._fold is not None and self._fold.image.records >= self._host.policy.snapshot_every:
-            await self._roll_up()
 
     async def query(self, message: Message[Any]) -> Outcome:
-        """A query's answer on the last committed state."""
+        """A query's answer on the last committed state. Raises what stands in the way of reading the log."""
         folded = await self._loaded()
-        handler = self._cls.__regrow__.queries[type(message)]
+        reader = incarnate(self._cls, state_of(folded.actor), self.address.key)
+        before, sequence = (state_json(reader) if self._host.policy.check_folds else b""), folded.sequence
         try:
-            return Outcome(value=msgspec.Raw(encode(await handler.method(folded.actor, message))))
+            value = await self._definition.queries[type(message)].method(reader, message)
+            if before and folded is self._fold and folded.sequence == sequence and state_json(reader) != before:
+                raise FoldDiffers(str(self.address), state_json(reader).decode(), before.decode())
+            return Outcome(value=msgspec.Raw(encode(value)))
         except Refused as no:
-            return Outcome(failure=failure(REFUSED, no.message, **no.data))
+            return _refusal(no)
         except Exception as error:  # a user's handler: its failure is the answer
             return Outcome(failure=_defect(error))
 
+    async def complain(self) -> None:
+        """Tells everybody who waits, once, why the actor cannot go on; the messages stay in its mailbox."""
+        for delivery in (*self._mail, *([self._taking] if self._taking is not None else [])):
+            if self.trouble is None or (delivery.box, delivery.sequence) in self._told:
+                continue
+            self._told.add((delivery.box, delivery.sequence))
+            await self._reply(letter_of(delivery), Outcome(failure=self.trouble))
+
+    def forget(self) -> None:
+        """Drops the copy; the letter that was being taken goes first when the log has been read again."""
+        if self._taking is not None:
+            self._mail.put(self._taking)
+        self._taking = self._fold = self._writer = self._working = self._failed = self.trouble = None
+
     # What the running turn needs
 
-    async def write(self, *entries: Entry) -> None:
-        """Appends to this actor's log. When the copy turns out stale, the turn is cancelled where it stands."""
+    def submit(self, entry: Entry) -> asyncio.Future[None]:
+        """Hands an entry to the log's writer. When it cannot be stored, the turn is cancelled where it stands.
+
+        An entry that is too large is its author's affair, except for the turn's beginning, without which nothing holds.
+        """
         assert self._writer is not None
-        try:
-            await self._writer.write(*entries)
-        except PayloadTooLarge:
-            raise
-        except BusError as error:
-            self._lost = error
-            if self._turn is not None:
-                self._turn.journal.close()
-            raise asyncio.CancelledError from error
+        stored = self._writer.submit(entry)
+        stored.add_done_callback(partial(self._stored, isinstance(entry, Begun)))
+        return stored
 
     def remote_tool(self, name: str) -> Remote | None:
         """How to call a tool that a tool agent serves."""
@@ -148,27 +181,39 @@ class Cell:
         """What the system was given under this name."""
         return self._host.port(name)
 
+    def away(self) -> AbstractAsyncContextManager[None]:
+        """While the block runs, the actor does not count among the active ones: it only waits for another actor."""
+        assert self._slot is not None
+        return self._slot.away()
+
     def count_step(self, *, replayed: bool) -> None:
         """Counts a step that was run, or answered from the log."""
         self._host.count("steps_from_log" if replayed else "steps_run")
+
+    def _stored(self, essential: bool, stored: asyncio.Future[None]) -> None:
+        error = None if stored.cancelled() else stored.exception()
+        if not isinstance(error, Exception) or (isinstance(error, PayloadTooLarge) and not essential):
+            return
+        self._failed = error
+        if self._turn is not None:
+            self._turn.abort()
 
     # One letter
 
     async def _take(self, letter: Letter) -> None:
         folded = await self._loaded()
         if folded.image.taken(letter):
-            await self._repeat(folded, letter)
+            await self._reply(letter, folded.image.reply_to(letter))
             return
         try:
-            message = self._cls.__regrow__.decode_message(letter.body)
+            message = self._definition.decode_message(letter.body)
         except Undecodable as error:
             await self._refuse(letter, undecodable(error))
             return
-        if type(message) not in self._cls.__regrow__.commands:
+        if type(message) not in self._definition.commands:
             await self._reply(letter, await self.query(message))
-            await self._ack()
             return
-        await self._run(letter, message)
+        await self._run(folded, letter, message)
         await self._settle(folded, letter)
 
     async def _ready(self) -> None:
@@ -178,90 +223,110 @@ class Cell:
             await self._relay(folded)
         opened = folded.image.opened
         if opened is not None:
-            await self._run(opened.letter, self._cls.__regrow__.decode_message(opened.letter.body))
+            await self._run(folded, opened.letter, self._definition.decode_message(opened.letter.body))
             await self._settle(folded, opened.letter)
 
-    async def _run(self, letter: Letter, message: Message[Any]) -> None:
+    async def _run(self, folded: Fold, letter: Letter, message: Message[Any]) -> None:
         """Attempts a turn until one is recorded."""
-        folded = await self._loaded()
         policy = self._host.policy
         while True:
             opened = folded.image.opened
-            attempt = 1 + (opened.attempts if opened is not None else 0)
+            if opened is not None and opened.failure is not None and opened.attempts >= policy.attempts_max:
+                await self._give_up(folded, letter, opened.failure)
+                return
+            turn = self._new_turn(folded, letter)
             try:
-                turn, outcome = await self._attempt(folded, letter, message)
+                entry = await self._attempt(folded, turn, letter, message)
             except Exception as error:  # the supervised edge: whatever a user's handler raises is decided on here
-                failed = _defect(error)
-                retry = decide(policy.restart, Crashed(error)) == "restart" and attempt < policy.attempts_max
-                _log.warning(
-                    "turn failed",
-                    actor=str(self.address),
-                    error=repr(error),
-                    attempt=attempt,
-                    again=retry,
-                    exc_info=not retry,
-                )
                 self._working = None
-                await self._append(Failed(letter, failed, attempt))
-                if retry:
-                    await asyncio.sleep(policy.backoff.delay_s(attempt, random.random()))
-                    continue
-                await bury(self.bus, self.address, letter, failed)
-                turn, outcome = self._new_turn(folded, letter), Outcome(failure=failed)
-            try:
-                await self._append(*turn.record(outcome, folded.image.position_after(letter)))
-            except PayloadTooLarge as large:
-                self._working = None
-                turn = self._new_turn(folded, letter)
-                await self._append(
-                    *turn.record(Outcome(failure=failure(TOO_LARGE, str(large))), folded.image.position_after(letter))
-                )
-            self._check_fold(folded)
-            return
+                if isinstance(self._failed, PayloadTooLarge):
+                    await self._give_up(folded, letter, failure(TOO_LARGE, str(self._failed)))
+                    return
+                if self._failed is not None:
+                    raise self._failed from error
+                if isinstance(error, Drift):
+                    raise
+                if not await self._failure(letter, error, 1 + (opened.attempts if opened is not None else 0)):
+                    await self._give_up(folded, letter, _defect(error))
+                    return
+            else:
+                await self._record(folded, letter, entry)
+                return
 
-    async def _attempt(self, folded: Fold, letter: Letter, message: Message[Any]) -> tuple[RunningTurn, Outcome]:
-        """Runs the handler once. A refusal is a reply; every other exception is the caller's to judge."""
-        handler = self._cls.__regrow__.commands[type(message)]
-        turn = self._turn = self._new_turn(folded, letter)
-        running = current_handler.set(turn)
+    async def _attempt(self, folded: Fold, turn: RunningTurn, letter: Letter, message: Message[Any]) -> Turn:
+        """Runs the handler once. A refusal is a reply and decides nothing else; other exceptions are the caller's to judge."""
+        method = self._definition.commands[type(message)].method
+        position = folded.image.position_after(letter)
+        self._turn = turn
         try:
-            with tracked(Lineage()):
-                value = await handler.method(self._working, message)
-            return turn, Outcome(value=msgspec.Raw(encode(value)))
+            value = await attempt(turn, method(self._working, message))
+            if self._failed is not None:
+                raise self._failed
+            turn.conclude()
+            self._check_fold(folded, turn)
+            return turn.record(Outcome(value=msgspec.Raw(encode(value))), position)
         except Refused as no:
-            return turn, Outcome(failure=failure(REFUSED, no.message, **no.data))
-        except asyncio.CancelledError:
-            if self._lost is not None:
-                raise Lost(str(self._lost)) from self._lost
-            raise
+            if turn.events:
+                self._working = None
+            return closing(letter, _refusal(no), position)
         finally:
-            current_handler.reset(running)
-            turn.journal.close()
             self._turn = None
+
+    async def _failure(self, letter: Letter, error: Exception, number: int) -> bool:
+        """Records a failed attempt and waits before the next one; False when there should be none."""
+        policy = self._host.policy
+        again = (
+            decide(policy.restart, Crashed(error)) == "restart"
+            and number < policy.attempts_max
+            and not isinstance(error, CERTAIN)
+        )
+        _log.warning(
+            "turn failed",
+            actor=str(self.address),
+            attempt=number,
+            again=again,
+            error=repr(error),
+            exc_info=None if again else error,
+        )
+        try:
+            await self._append(Failed(letter, _defect(error), number))
+        except PayloadTooLarge:
+            return False  # the message itself is so large that its attempts cannot be counted
+        if again:
+            await asyncio.sleep(policy.backoff.delay_s(number - 1, random.random()))
+        return again
+
+    async def _give_up(self, folded: Fold, letter: Letter, failed: Failure) -> None:
+        """A dead letter, and a turn that decided nothing but its failure."""
+        self._working = self._failed = None
+        await bury(self.bus, self.address, letter, failed)
+        await self._append(closing(letter, Outcome(failure=failed), folded.image.position_after(letter)))
+
+    async def _record(self, folded: Fold, letter: Letter, entry: Turn) -> None:
+        try:
+            await self._append(entry)
+        except PayloadTooLarge as large:
+            self._working = None
+            failed = failure(TOO_LARGE, str(large))
+            await self._append(closing(letter, Outcome(failure=failed), folded.image.position_after(letter)))
 
     def _new_turn(self, folded: Fold, letter: Letter) -> RunningTurn:
         if self._working is None:
-            state = self._cls.__regrow__.decode_state(msgspec.Raw(state_json(folded.actor)))
-            self._working = incarnate(self._cls, state, None)
+            self._working = incarnate(self._cls, self._copied(folded), self.address.key)
         opened = folded.image.opened
         turn = RunningTurn(self, self._working, letter, opened.steps if opened else [], begun=opened is not None)
         vars(self._working)["_scope"] = turn
         return turn
 
-    async def _append(self, *entries: Entry) -> None:
-        try:
-            await self.write(*entries)
-        except asyncio.CancelledError:
-            if self._lost is not None:
-                raise Lost(str(self._lost)) from self._lost
-            raise
+    async def _append(self, entry: Entry) -> None:
+        assert self._writer is not None
+        await self._writer.submit(entry)
 
     async def _settle(self, folded: Fold, letter: Letter) -> None:
-        """After the record: the reply, the relays, and only then the acknowledgement."""
+        """After the record: the reply and the relays; the acknowledgement comes only then."""
         await self._reply(letter, folded.image.reply_to(letter))
         if folded.image.outbox is not None:
             await self._relay(folded)
-        await self._ack()
 
     async def _relay(self, folded: Fold) -> None:
         outbox = folded.image.outbox
@@ -269,17 +334,11 @@ class Cell:
         await relay(self.bus, self.address, outbox)
         folded.image.outbox = None
 
-    async def _repeat(self, folded: Fold, letter: Letter) -> None:
-        """A message whose turn is recorded: answered from the log, never run again."""
-        await self._reply(letter, folded.image.reply_to(letter))
-        await self._ack()
-
     async def _refuse(self, letter: Letter, outcome: Outcome) -> None:
         """A message that no build of this actor could read: it goes to the dead letters."""
         assert outcome.failure is not None
         await bury(self.bus, self.address, letter, outcome.failure)
         await self._reply(letter, outcome)
-        await self._ack()
 
     async def _reply(self, letter: Letter, outcome: Outcome | None) -> None:
         if letter.reply and outcome is not None:
@@ -287,40 +346,62 @@ class Cell:
             await self.bus.publish(letter.reply, body, given)
 
     async def _ack(self) -> None:
+        """Acknowledges the letter, and once more when it came again meanwhile under another acknowledgement."""
+        acknowledged: Delivery | None = None
+        while self._taking is not None and self._taking is not acknowledged:
+            acknowledged = self._taking
+            await acknowledged.ack()
         if self._taking is not None:
-            await self._taking.ack()
+            self._told.discard((self._taking.box, self._taking.sequence))
+        self._taking = None
 
     # What the process holds of the log
 
     async def _loaded(self) -> Fold:
-        if self._fold is None:
-            self._fold = fold(self._cls, await self.bus.log.read(self.address))
-            self._writer = Writer(self.bus.log, self.address, self._fold, self._host.start)
-            self._host.count("recoveries")
-        return self._fold
+        """The fold of the log; read once, whoever asks first."""
+        async with self._loading:
+            if self._fold is None:
+                folded = fold(self._cls, self.address.key, await self.bus.log.read(self.address))
+                self._writer = Writer(self.bus.log, self.address, folded, self._host.start)
+                self._fold = folded
+                self._host.count("recoveries")
+            return self._fold
 
     async def _roll_up(self) -> None:
-        assert self._fold is not None
+        """Replaces a long log by one snapshot."""
+        folded = await self._loaded()
+        if folded.image.records < self._host.policy.snapshot_every:
+            return
         try:
-            await self._append(self._fold.snapshot())
-        except PayloadTooLarge as large:
-            _log.warning("snapshot does not fit, the log stays as it is", actor=str(self.address), error=str(large))
-            self._fold.image.records = 0
+            self._copied(folded)
+            await self._append(folded.snapshot())
+        except (PayloadTooLarge, Undecodable) as unfit:
+            _log.error("snapshot does not fit, the log stays as it is", actor=str(self.address), error=str(unfit))
+            folded.image.records = 0
 
-    def forget(self) -> None:
-        """Drops the copy; the letter that was being taken goes first when the log has been read again."""
-        if self._taking is not None:
-            key: tuple[Box, int] = (self._taking.box, self._taking.sequence)
-            self._mail = {key: self._taking, **self._mail}
-        self._taking = self._fold = self._writer = self._working = self._lost = None
+    def _copied(self, folded: Fold) -> msgspec.Struct:
+        """The committed state once more. Raises ``Undecodable`` when an event left in it what its types do not allow."""
+        return self._definition.decode_state(msgspec.Raw(state_json(folded.actor)))
 
-    def _check_fold(self, folded: Fold) -> None:
-        if self._host.policy.check_folds and self._working is not None:
-            held, recorded = state_json(self._working), state_json(folded.actor)
-            if held != recorded:
-                raise FoldDiffers(str(self.address), held.decode(), recorded.decode())
+    def _check_fold(self, folded: Fold, turn: RunningTurn) -> None:
+        """In a checked system, raises what a later recovery from the log would stumble over."""
+        if not self._host.policy.check_folds or self._working is None:
+            return
+        recorded = incarnate(self._cls, self._copied(folded), self.address.key)
+        for fact in turn.events:
+            apply(recorded, self._definition.decode_event(fact))
+        self._definition.decode_state(msgspec.Raw(state_json(recorded)))
+        held, expected = state_json(self._working), state_json(recorded)
+        if held != expected:
+            raise FoldDiffers(str(self.address), held.decode(), expected.decode())
 
 
-def _defect(error: Exception) -> Any:
-    kind = DRIFT if isinstance(error, Drift) else DEFECT
+def _refusal(no: Refused) -> Outcome:
+    """A refusal as a reply. Raises TypeError when its data is no JSON."""
+    encode(no.data)
+    return Outcome(failure=failure(REFUSED, no.message, **no.data))
+
+
+def _defect(error: Exception) -> Failure:
+    kind = DEADLOCK if isinstance(error, WouldDeadlock) else DEFECT
     return failure(kind, f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ import msgspec
 from regrow.actors.errors import DefinitionError
 from regrow.actors.handler import Handler, handlers_of
 from regrow.actors.message import TAG_FIELD, Event, Message, tag_of
-from regrow.bus import Undecodable, check_name, decode
+from regrow.bus import Undecodable, check_name, decode, encode
 
 
 class _Tagged(msgspec.Struct):
@@ -21,7 +21,7 @@ class Definition:
 
     def __init__(self, cls: type, kind: str | None, namespace: Mapping[str, Any]) -> None:
         self.name = cls.__name__
-        self.kind = check_name("the kind", kind or snake_case(cls.__name__))
+        self.kind = _checked_kind(cls, kind or snake_case(cls.__name__))
         self.state_type = _state_type(cls, namespace)
         self.fields = self.state_type.__struct_fields__
         handlers = handlers_of(cls, namespace)
@@ -61,6 +61,20 @@ class Definition:
         """The state in these bytes. Raises ``Undecodable`` when it no longer fits the class."""
         return decode(data, self.state_type, f"state of {self.kind}")
 
+    def fresh_state(self) -> msgspec.Struct:
+        """The state of an actor that has no log yet; nothing in it is shared with another one."""
+        return self.decode_state(msgspec.Raw(encode(self.state_type())))
+
+    def check_state(self) -> None:
+        """Raises ``DefinitionError`` when the defaults cannot be recorded and read again."""
+        try:
+            initial = self.state_type()
+            same = self.fresh_state() == initial
+        except (TypeError, ValueError, Undecodable) as error:
+            raise DefinitionError(f"the state of {self.name} cannot be recorded: {error}") from None
+        if not same:
+            raise DefinitionError(f"the state of {self.name} does not come back from JSON as it was: {initial}")
+
     def _check_tag(self, body: bytes) -> None:
         tag = decode(body, _Tagged, f"message to {self.kind}").tag
         if tag not in self._tags:
@@ -80,6 +94,13 @@ class UnknownType(Undecodable):
 def snake_case(name: str) -> str:
     """``TripPlanner`` as ``trip_planner``, ``HTTPProbe`` as ``http_probe``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _checked_kind(cls: type, kind: str) -> str:
+    try:
+        return check_name("the kind", kind)
+    except ValueError as error:
+        raise DefinitionError(f"{cls.__name__}: {error}") from None
 
 
 def _union(kinds: list[type]) -> Any:

@@ -36,6 +36,8 @@ class FoldDiffers(ActorError):
 class Refused(ActorError):
     """A handler says no. The caller gets this as the reply; it is recorded, nothing restarts, nothing is retried.
 
+    A turn that refuses decides nothing else: what it has emitted and sent before is dropped.
+
     ``raise Refused("no funds", balance=3)``: the keywords travel to the caller as ``data`` and must be JSON.
     """
 
@@ -137,6 +139,8 @@ UNKNOWN = "unknown"
 UNDECODABLE = "undecodable"
 DEADLOCK = "deadlock"
 DRIFT = "drift"
+CORRUPT = "corrupt"
+STORE = "store"
 BUSY = "busy"
 TOO_LARGE = "too_large"
 
@@ -148,6 +152,8 @@ CODES = {
     BUSY: 429,
     DEFECT: 500,
     DRIFT: 500,
+    CORRUPT: 500,
+    STORE: 503,
     TIMEOUT: 504,
     DEADLOCK: 508,
 }

@@ -5,14 +5,41 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
-from regrow.actors.client import query
+import structlog
+
+from regrow.actors.asking import query
 from regrow.actors.definition import Definition, UnknownType
-from regrow.actors.errors import BUSY, DEFECT, TOO_LARGE, UNDECODABLE, UNKNOWN, failure
+from regrow.actors.errors import (
+    BUSY,
+    DEFECT,
+    STORE,
+    TIMEOUT,
+    TOO_LARGE,
+    UNDECODABLE,
+    UNKNOWN,
+    AskTimeout,
+    failure,
+)
 from regrow.actors.records import Outcome
 from regrow.actors.wire import reply_message, reply_subject
-from regrow.bus import Bus, BusError, MailboxFull, PayloadTooLarge, Request, Undecodable, headers
+from regrow.bus import (
+    Bus,
+    BusError,
+    MailboxFull,
+    NoResponder,
+    PayloadTooLarge,
+    Request,
+    RequestTimeout,
+    StoreFull,
+    Undecodable,
+    Unreachable,
+    check_address,
+    headers,
+)
 from regrow.bus.subjects import Subjects
 from regrow.supervisor import Start
+
+_log = structlog.get_logger(__name__)
 
 REQUESTS_MAX = 2_000
 """Requests that are being put into mailboxes at once; the next one is answered with a busy error."""
@@ -50,7 +77,7 @@ class Gateway:
     async def _forward(self, request: Request) -> None:
         try:
             outcome = await self._accept(request)
-        except BusError as error:
+        except Exception as error:  # the edge to the outside: whatever is sent here, the gateway goes on
             outcome = Outcome(failure=failure(*_judge(error)))
         finally:
             self._forwarding -= 1
@@ -60,11 +87,14 @@ class Gateway:
     async def _reply(self, request: Request, outcome: Outcome) -> None:
         if reply_subject(request.reply):
             body, given = reply_message(outcome)
-            await self._bus.publish(request.reply, body, given)
+            try:
+                await self._bus.publish(request.reply, body, given)
+            except BusError as error:
+                _log.warning("reply not sent", subject=request.subject, error=str(error))
 
     async def _accept(self, request: Request) -> Outcome | None:
         """Puts the message into the mailbox; None: the actor will reply. What cannot be handled is refused here."""
-        address = Subjects.address(request.subject)
+        address = check_address(Subjects.address(request.subject))
         definition = self._definitions[address.kind]
         message = definition.decode_message(request.body)
         if type(message) in definition.queries:
@@ -74,8 +104,12 @@ class Gateway:
         return None
 
 
-def _judge(error: BusError) -> tuple[str, str]:
+def _judge(error: Exception) -> tuple[str, str]:
     match error:
+        case AskTimeout():
+            return TIMEOUT, str(error)
+        case ValueError():
+            return UNDECODABLE, str(error)
         case UnknownType():
             return UNKNOWN, str(error)
         case Undecodable():
@@ -84,5 +118,8 @@ def _judge(error: BusError) -> tuple[str, str]:
             return BUSY, str(error)
         case PayloadTooLarge():
             return TOO_LARGE, str(error)
+        case RequestTimeout() | Unreachable() | NoResponder() | StoreFull():
+            return STORE, str(error)
         case _:
-            return DEFECT, str(error)
+            _log.error("request failed in the gateway", error=repr(error), exc_info=error)
+            return DEFECT, f"{type(error).__name__}: {error}"

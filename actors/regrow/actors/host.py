@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextvars import Context
-from functools import partial
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,19 +13,17 @@ import structlog
 from regrow.actors.actor import Actor
 from regrow.actors.cell import Cell, Policy
 from regrow.actors.dead_letter import bury
-from regrow.actors.errors import UNKNOWN, failure
+from regrow.actors.errors import CORRUPT, DRIFT, STORE, UNKNOWN, Drift, Failure, failure
 from regrow.actors.lineage import task_factory
 from regrow.actors.records import Outcome
+from regrow.actors.slot import Slot
 from regrow.actors.tool import Remote
-from regrow.actors.wire import letter_of, reply_message, undecodable
-from regrow.bus import Address, Bus, Delivery, Request, Undecodable
+from regrow.actors.wire import letter_of, reply_message, reply_subject, undecodable
+from regrow.bus import Address, Bus, BusError, Delivery, Request, Undecodable, check_address
 from regrow.bus.subjects import SHARDS, Subjects, shard_of
 from regrow.supervisor import Start
 
 _log = structlog.get_logger(__name__)
-
-BROKEN_PAUSE_S = 5.0
-"""An actor whose log cannot be folded, or whose runtime failed, is tried again after this time; its mail waits."""
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +69,7 @@ class Host:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task of this host, in a context of its own: what a handler's context carries is none of its business."""
-        return Context().run(self._tasks.create_task, coroutine)
+        return Context().run(self._tasks.create_task, _guarded(coroutine))
 
     def remote_tool(self, name: str) -> Remote | None:
         """How to call a tool that a tool agent serves; None for one that runs in the actor's own process."""
@@ -104,19 +102,36 @@ class Host:
             group.clear(shard)
 
     def _receive_query(self, request: Request) -> None:
-        address = Subjects.address(request.subject)
+        if not reply_subject(request.reply):
+            return
+        try:
+            address = check_address(Subjects.address(request.subject))
+        except ValueError as error:
+            _log.warning("query for no actor", error=str(error))
+            return
         group = self._groups.get(address.kind)
-        if group is not None and shard_of(address) in self._held and request.reply:
+        if group is not None and shard_of(address) in self._held:
             self.start(self._answer(group, address, request))
 
     async def _answer(self, group: "_Group", address: Address, request: Request) -> None:
-        try:
-            message = group.kind.actor.__regrow__.decode_message(request.body)
-            outcome = await group.cell(address).query(message)
-        except Undecodable as error:
-            outcome = undecodable(error)
-        body, given = reply_message(outcome)
+        body, given = reply_message(await self._outcome(group, address, request.body))
         await self.bus.publish(request.reply, body, given)
+
+    async def _outcome(self, group: "_Group", address: Address, body: bytes) -> Outcome:
+        definition = group.kind.actor.__regrow__
+        try:
+            message = definition.decode_message(body)
+        except Undecodable as error:
+            return undecodable(error)
+        if type(message) not in definition.queries:
+            return Outcome(failure=failure(UNKNOWN, f"{address.kind} answers no query {type(message).__name__}"))
+        try:
+            return await group.cell(address).query(message)
+        except (
+            Exception
+        ) as error:  # the supervised edge of the runtime: one actor's log is broken, its neighbours' are not
+            _log.exception("query failed outside its handler", actor=str(address), error=str(error))
+            return Outcome(failure=failure(CORRUPT, f"{address} cannot be read: {error}"))
 
     async def _refuse_unknown(self, delivery: Delivery) -> None:
         letter = letter_of(delivery)
@@ -155,7 +170,9 @@ class _Group:
         """Gives a message to its actor, which runs at once or when its kind has room."""
         cell = self.cell(delivery.address)
         cell.put(delivery)
-        if delivery.address not in self._draining:
+        if cell.trouble is not None:
+            self.start(cell.complain())
+        elif delivery.address not in self._draining:
             self._draining[delivery.address] = self.start(self._drain(cell))
 
     def clear(self, shard: int | None = None) -> None:
@@ -168,43 +185,49 @@ class _Group:
 
     async def _drain(self, cell: Cell) -> None:
         try:
-            async with self._active:
-                await cell.drain()
-        except asyncio.CancelledError:
-            raise
+            async with Slot(self._active) as slot:
+                await cell.drain(slot)
         except Exception as error:  # the supervised edge of the runtime itself: one actor fails, its neighbours do not
-            _log.exception(
-                "actor failed outside its handler; its mail waits", actor=str(cell.address), error=str(error)
-            )
-            self._replace_later(cell)
-        finally:
-            self._idle(cell)
+            _log.exception("actor cannot go on; its mail waits", actor=str(cell.address), error=str(error))
+            cell.trouble = trouble(error)
+            asyncio.get_running_loop().call_later(self.policy.mend_after_s, self._mend, cell)
+            if cell.trouble.kind != STORE:
+                await cell.complain()
+        self._done(cell)
 
-    def _idle(self, cell: Cell) -> None:
-        task = self._draining.get(cell.address)
-        if task is not None and task is asyncio.current_task():
-            del self._draining[cell.address]
-        if self._cells.get(cell.address) is cell:
-            self._cells.move_to_end(cell.address)
-            if not cell.idle and cell.address not in self._draining and not cell.broken:
-                self._draining[cell.address] = self.start(self._drain(cell))
-
-    def _replace_later(self, cell: Cell) -> None:
-        cell.broken = True
-        again: Callable[[], None] = partial(self._mend, cell)
-        asyncio.get_running_loop().call_later(BROKEN_PAUSE_S, again)
+    def _done(self, cell: Cell) -> None:
+        if self._cells.get(cell.address) is not cell:
+            return
+        del self._draining[cell.address]
+        self._cells.move_to_end(cell.address)
+        if not cell.idle and cell.trouble is None:
+            self._draining[cell.address] = self.start(self._drain(cell))
 
     def _mend(self, cell: Cell) -> None:
-        cell.broken = False
-        if self._cells.get(cell.address) is cell and cell.address not in self._draining:
+        if self._cells.get(cell.address) is cell:
             cell.forget()
             self._draining[cell.address] = self.start(self._drain(cell))
 
     def _passivate(self) -> None:
         excess = len(self._cells) - self.kind.idle_max - len(self._draining)
-        if excess <= 0:
-            return
-        for address in [each for each, cell in self._cells.items() if cell.idle and each not in self._draining][
-            :excess
-        ]:
-            del self._cells[address]
+        if excess > 0:
+            idle = (each for each, cell in self._cells.items() if cell.idle and each not in self._draining)
+            for address in list(islice(idle, excess)):
+                del self._cells[address]
+
+
+async def _guarded(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine whose failure is nobody's but its own, lest it takes all tasks of the host with it."""
+    try:
+        await coroutine
+    except Exception as error:  # the supervised edge: what no actor is to blame for
+        _log.exception("a task of the host failed", error=str(error))
+
+
+def trouble(error: Exception) -> Failure:
+    """What those who wait for an actor are told when it cannot go on."""
+    if isinstance(error, Drift):
+        return failure(DRIFT, str(error))
+    if isinstance(error, BusError) and not isinstance(error, Undecodable):
+        return failure(STORE, str(error))
+    return failure(CORRUPT, f"{type(error).__name__}: {error}; the message stays in its mailbox")

@@ -3,14 +3,17 @@
 Pure: no clock, no I/O. Whatever a process knows of an actor beyond its image is lost with the process, and must not matter.
 """
 
+from typing import TypeVar
+
 import msgspec
 
 from regrow.actors.actor import Actor, apply, incarnate, state_of
 from regrow.actors.definition import Definition
-from regrow.actors.errors import ActorError
+from regrow.actors.errors import ActorError, Failure
 from regrow.actors.records import (
     VERSION,
     Begun,
+    Cancelled,
     Cause,
     Entry,
     Failed,
@@ -23,10 +26,16 @@ from regrow.actors.records import (
     Steps,
     Turn,
 )
+from regrow.actors.wire import asker_of
 from regrow.bus import Box, Stored, decode, encode
 
-REPLIES_KEPT = 256
-"""Replies kept to answer a repeated message from the log; older repetitions run again."""
+K = TypeVar("K")
+
+REPLIES_KEPT = 1_000
+REPLY_BYTES_KEPT = 256 * 1024
+"""Replies to the outside are kept up to this number and size, the newest ones; a repetition of an older message runs again."""
+PEERS_KEPT = 10_000
+"""Actors whose last relay, or whose last turn's asks, are known; a repetition from one that is forgotten runs again."""
 
 
 class Open(msgspec.Struct, omit_defaults=True):
@@ -35,6 +44,8 @@ class Open(msgspec.Struct, omit_defaults=True):
     letter: Letter
     steps: list[Step] = []
     attempts: int = 0
+    failure: Failure | None = None
+    """What the last attempt failed of."""
 
 
 class Outbox(msgspec.Struct, frozen=True):
@@ -45,6 +56,13 @@ class Outbox(msgspec.Struct, frozen=True):
     sends: tuple[Send, ...]
 
 
+class Asked(msgspec.Struct):
+    """The replies to one actor's asks in one of its turns. Its next turn begins only when it has them all."""
+
+    turn: str
+    replies: dict[str, Outcome] = {}
+
+
 class Image(msgspec.Struct, omit_defaults=True):
     """What an actor's log amounts to. ``state`` is raw JSON where it was read from a snapshot and not yet decoded."""
 
@@ -53,7 +71,11 @@ class Image(msgspec.Struct, omit_defaults=True):
     marks: dict[str, tuple[int, int]] = {}
     """Per sender the last relay taken."""
     replies: dict[str, Outcome] = {}
-    """The last replies by the id of their message, oldest first."""
+    """The last replies to the outside by the id of their message, oldest first."""
+    reply_bytes: int = 0
+    """What these replies take."""
+    asked: dict[str, Asked] = {}
+    """The replies to other actors' asks, by asker."""
     outbox: Outbox | None = None
     opened: Open | None = None
     records: int = 0
@@ -65,11 +87,15 @@ class Image(msgspec.Struct, omit_defaults=True):
             return True
         if letter.mark is not None:
             return letter.mark <= self.marks.get(letter.sender, (0, 0))
-        return scoped(letter.box, letter.id) in self.replies
+        return self.reply_to(letter) is not None
 
     def reply_to(self, letter: Letter) -> Outcome | None:
         """The recorded reply to this message, as long as it is kept."""
-        return self.replies.get(scoped(letter.box, letter.id))
+        peer = _peer(letter)
+        if peer is None:
+            return self.replies.get(scoped(letter.box, letter.id))
+        asked = self.asked.get(peer[0])
+        return asked.replies.get(letter.id) if asked is not None else None
 
     def position_after(self, letter: Letter) -> tuple[int, int]:
         """How far IN and ACT have been taken once this letter's turn is recorded."""
@@ -96,10 +122,11 @@ def scoped(box: Box, message_id: str) -> str:
 class Fold:
     """An actor's state and image, record by record. Give it every record of the log once, in order."""
 
-    def __init__(self, cls: type[Actor]) -> None:
+    def __init__(self, cls: type[Actor], key: str) -> None:
         self._cls = cls
+        self._key = key
         self._definition: Definition = cls.__regrow__
-        self.actor: Actor = incarnate(cls, self._definition.state_type(), None)
+        self.actor: Actor = incarnate(cls, self._definition.fresh_state(), key)
         self.image = Image()
         self.sequence = 0
         """The sequence of the last record folded: the fence of the next append."""
@@ -124,9 +151,13 @@ class Fold:
                 case Steps(steps):
                     if self.image.opened is not None:
                         self.image.opened.steps += steps
-                case Failed(message, _, attempt):
+                case Cancelled(step):
+                    if self.image.opened is not None:
+                        self.image.opened.steps.append(step)
+                case Failed(message, failure, attempt):
                     self.image.opened = self._opened(message)
                     self.image.opened.attempts = attempt
+                    self.image.opened.failure = failure
                 case Turn():
                     self._turn(entry, sequence)
                 case Snapshot(image):
@@ -154,22 +185,49 @@ class Fold:
 
     def _restore(self, data: msgspec.Raw) -> None:
         stored = decode(data, _Stored, f"snapshot of {self._definition.kind}")
-        self.actor = incarnate(self._cls, self._definition.decode_state(stored.state), None)
+        self.actor = incarnate(self._cls, self._definition.decode_state(stored.state), self._key)
         self.image = stored.image
 
 
+def _peer(message: Letter | Cause) -> tuple[str, str] | None:
+    """Asker and turn of another actor's ask."""
+    return asker_of(message.id) if message.box == "act" else None
+
+
 def _remember(image: Image, cause: Cause, reply: Outcome) -> None:
+    peer = _peer(cause)
     if cause.mark is not None:
-        image.marks[cause.sender] = cause.mark
-        return
-    image.replies[scoped(cause.box, cause.id)] = reply
-    while len(image.replies) > REPLIES_KEPT:
-        del image.replies[next(iter(image.replies))]
+        _keep_newest(image.marks, cause.sender, cause.mark)
+    elif peer is not None:
+        asker, turn = peer
+        asked = image.asked.get(asker)
+        if asked is None or asked.turn != turn:
+            asked = Asked(turn)
+        asked.replies[cause.id] = reply
+        _keep_newest(image.asked, asker, asked)
+    else:
+        image.replies[scoped(cause.box, cause.id)] = reply
+        image.reply_bytes += _size(reply)
+        while len(image.replies) > REPLIES_KEPT or (image.reply_bytes > REPLY_BYTES_KEPT and len(image.replies) > 1):
+            image.reply_bytes -= _size(image.replies.pop(next(iter(image.replies))))
 
 
-def fold(cls: type[Actor], records: list[Stored]) -> Fold:
-    """The state and image that a log amounts to."""
-    folded = Fold(cls)
+def _keep_newest(known: dict[str, K], peer: str, value: K) -> None:
+    known.pop(peer, None)
+    known[peer] = value
+    if len(known) > PEERS_KEPT:
+        del known[next(iter(known))]
+
+
+def _size(reply: Outcome) -> int:
+    if reply.failure is not None:
+        return len(reply.failure.message)
+    return len(reply.value or b"")
+
+
+def fold(cls: type[Actor], key: str, records: list[Stored]) -> Fold:
+    """The state and image that the log of an actor amounts to."""
+    folded = Fold(cls, key)
     for stored in records:
         folded.add(stored)
     return folded

@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import msgspec
@@ -18,23 +18,45 @@ _current: ContextVar["Lineage | None"] = ContextVar("regrow_lineage", default=No
 
 
 class Lineage:
-    """One task's place in its handler, and what it has counted so far."""
+    """One task's place in its handler, and what it has counted so far. ``Lineage()`` is the place of the handler's own."""
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str = "", family: "set[asyncio.Task[Any]] | None" = None) -> None:
         self.path = path
-        self._children = 0
+        self.family: set[asyncio.Task[Any]] = set() if family is None else family
+        """All tasks of the handler that run now, its own excepted."""
+        self._ended = False
+        self._children: list[Lineage] = []
         self._calls: Counter[tuple[str, str]] = Counter()
 
     def child(self) -> "Lineage":
         """The place of the next task that this task starts."""
-        self._children += 1
-        return Lineage(f"{self.path}.{self._children - 1}")
+        child = Lineage(f"{self.path}.{len(self._children)}", self.family)
+        self._children.append(child)
+        return child
+
+    def follow(self, task: asyncio.Task[Any]) -> None:
+        """Notes the task that has this place, until it ends."""
+        self.family.add(task)
+        task.add_done_callback(self._end)
+
+    def is_over(self, path: str) -> bool:
+        """Whether the task at this path below has ended, or can never start because one above it has."""
+        node = self
+        for position in path.split(".")[1:]:
+            if int(position) >= len(node._children):
+                break
+            node = node._children[int(position)]
+        return node._ended
 
     def next_key(self, tool: str, digest: str) -> "StepKey":
         """The key of this task's next call of a tool with these arguments."""
         ordinal = self._calls[tool, digest]
         self._calls[tool, digest] += 1
         return StepKey(self.path, tool, digest, ordinal)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._ended = True
+        self.family.discard(task)
 
 
 class StepKey(msgspec.Struct, frozen=True):
@@ -59,10 +81,17 @@ def current() -> Lineage:
     return _current.get() or Lineage()
 
 
+def rooted(lineage: Lineage) -> Context:
+    """An empty context whose code runs under this lineage."""
+    context = Context()
+    context.run(_current.set, lineage)
+    return context
+
+
 @contextmanager
-def tracked(lineage: Lineage | None) -> Generator[None]:
-    """Runs a block, and every task it starts, under this lineage; None: untracked, as a tool's body is."""
-    token = _current.set(lineage)
+def untracked() -> Generator[None]:
+    """Runs a block, and every task it starts, under no lineage, as a tool's body is run."""
+    token = _current.set(None)
     try:
         yield
     finally:
@@ -72,8 +101,11 @@ def tracked(lineage: Lineage | None) -> Generator[None]:
 def task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     """Makes a task as asyncio does; one that is started under a lineage becomes its next child."""
     parent = _current.get()
-    if parent is not None:
-        context = options.pop("context", None) or copy_context()
-        context.run(_current.set, parent.child())
-        options["context"] = context
-    return asyncio.Task(coro, loop=loop, **options)
+    if parent is None:
+        return asyncio.Task(coro, loop=loop, **options)
+    child = parent.child()
+    context = options.pop("context", None) or copy_context()
+    context.run(_current.set, child)
+    task = asyncio.Task(coro, loop=loop, context=context, **options)
+    child.follow(task)
+    return task

@@ -52,19 +52,26 @@ class Begun(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A finished step."""
+    """A finished step, or one whose task was cancelled before it saw an outcome."""
 
     key: str
     tool: str
     arguments: msgspec.Raw
-    outcome: Outcome
+    outcome: Outcome = Outcome()
     attempt: int = 1
+    cancelled: bool = False
 
 
 class Steps(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
     """Steps in the order in which they completed."""
 
     steps: tuple[Step, ...]
+
+
+class Cancelled(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+    """A step was cancelled, or timed out, and the handler went on from there: it never runs again in this turn."""
+
+    step: Step
 
 
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,7 +108,7 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
     image: msgspec.Raw
 
 
-Entry = Begun | Steps | Turn | Failed | Snapshot
+Entry = Begun | Steps | Cancelled | Turn | Failed | Snapshot
 
 
 class Record(msgspec.Struct, frozen=True):

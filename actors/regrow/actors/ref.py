@@ -2,7 +2,6 @@
 
 from typing import Any, Protocol, TypeVar
 
-from regrow.actors.actor import Actor
 from regrow.actors.definition import Definition
 from regrow.actors.errors import raise_failure
 from regrow.actors.handler import Handler
@@ -28,8 +27,8 @@ class Ref:
 
     __slots__ = ("_definition", "_transport", "address")
 
-    def __init__(self, kind: type[Actor], key: str, transport: Transport) -> None:
-        self._definition: Definition = kind.__regrow__
+    def __init__(self, definition: Definition, key: str, transport: Transport) -> None:
+        self._definition = definition
         self._transport = transport
         self.address = check_address(Address(self._definition.kind, key))
 

@@ -9,7 +9,7 @@ from regrow.actors.records import Outcome
 from regrow.actors.step import StepContext
 from regrow.actors.tool import Remote, Tool
 from regrow.actors.wire import outcome_of, reply_message
-from regrow.bus import Bus, NoResponder, Request, RequestTimeout, escape, headers, unescape
+from regrow.bus import Bus, NoResponder, Request, RequestTimeout, Unreachable, escape, headers, unescape
 
 NO_RESPONDER_PAUSE_S = 0.1
 
@@ -28,11 +28,10 @@ def remote_call(bus: Bus) -> Remote:
                 return outcome_of(
                     await bus.request(bus.subjects.tool(tool.name), arguments, given, timeout_s=max(left_s, 0.001))
                 )
-            except NoResponder:
+            except (NoResponder, Unreachable) as nobody:  # nothing was sent
                 if left_s <= 0:
-                    return Outcome(
-                        failure=Failure("network", 503, f"no tool agent serves {tool.name}", type="NoResponder")
-                    )
+                    message = f"no tool agent serves {tool.name}"
+                    return Outcome(failure=Failure("network", 503, message, type=type(nobody).__name__))
                 await asyncio.sleep(NO_RESPONDER_PAUSE_S)
             except RequestTimeout as late:
                 return Outcome(failure=msgspec.structs.replace(failure(TIMEOUT, str(late)), type="TimedOut"))

@@ -2,12 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from regrow.actors.errors import Failure, StepFailed
-from regrow.actors.lineage import tracked
+from regrow.actors.lineage import untracked
 from regrow.actors.records import Outcome
 from regrow.bus import decode, encode
 
@@ -20,6 +20,12 @@ class StepContext(msgspec.Struct, frozen=True):
     key: str
     """The step's key, the same on every attempt and after every crash: an idempotency key within the actor's turn."""
     attempt: int = 1
+
+
+T = TypeVar("T")
+
+DECLARED = "declared"
+"""The kind of a failure that the tool announces in ``raises``."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -36,6 +42,7 @@ class Stepping(Protocol):
     """A running handler, as far as its steps are concerned."""
 
     async def step(self, call: Call) -> Outcome: ...
+    def remote_tool(self, name: str) -> Any: ...
 
 
 current_handler: ContextVar[Stepping | None] = ContextVar("regrow_handler", default=None)
@@ -47,12 +54,13 @@ def current_step() -> StepContext | None:
     return _current_step.get()
 
 
-async def in_step(context: StepContext, body: Callable[[], Awaitable[Any]]) -> Any:
-    """Runs a tool's body for a step: tools that it calls are plain functions, for steps are leaves."""
+async def in_step(context: StepContext, body: Callable[[], Awaitable[T]]) -> T:
+    """Runs a tool's body for a step: tools that it calls are plain functions, for steps are leaves, and its tasks are its own."""
     handler = current_handler.set(None)
     step = _current_step.set(context)
     try:
-        return await body()
+        with untracked():
+            return await body()
     finally:
         _current_step.reset(step)
         current_handler.reset(handler)
@@ -63,21 +71,43 @@ def value_of(outcome: Outcome, kind: Any, what: str, raises: tuple[type[Exceptio
     failed = outcome.failure
     if failed is not None:
         for declared in raises:
-            if declared.__name__ == failed.type:
-                raise declared(*failed.args)
+            if declared.__name__ == failed.type and failed.kind == DECLARED:
+                raise _rebuilt(declared, failed)
         raise StepFailed(failed.kind, failed.type, failed.message)
     return decode(outcome.value or msgspec.Raw(b"null"), kind, f"result of {what}")
 
 
 def failure_of(error: Exception, raises: tuple[type[Exception], ...]) -> Failure:
-    """An exception of a tool's body as data; the arguments of a declared one go along, for it is raised again from them."""
-    if isinstance(error, raises):
-        return Failure("declared", 500, str(error), type=type(error).__name__, args=list(error.args))
+    """An exception of a tool's body as data; the arguments of a declared one go along, for it is raised again from them.
+
+    One of a class below a declared one is raised as the declared one: the handler need not know more.
+    """
+    for declared in (type(error), *raises):
+        if declared in raises and isinstance(error, declared) and _is_json(error.args):
+            return Failure(DECLARED, 500, str(error), type=declared.__name__, args=list(error.args))
     kind = getattr(error, "kind", "defect")
     return Failure(str(kind), 500, str(error), type=type(error).__name__)
 
 
-async def step(name: str, arguments: object, body: Callable[[], Awaitable[Any]], returns: Any, *, pure: bool = False) -> Any:
+def _is_json(value: object) -> bool:
+    try:
+        encode(value)
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def _rebuilt(declared: type[Exception], failed: Failure) -> Exception:
+    """The exception made again from its arguments; where its class wants others, one that says the same."""
+    try:
+        return declared(*failed.args)
+    except TypeError:
+        return StepFailed(failed.kind, failed.type, failed.message)
+
+
+async def step(
+    name: str, arguments: object, body: Callable[[], Awaitable[Any]], returns: Any, *, pure: bool = False
+) -> Any:
     """The result of any outside call, made a step of the running handler; outside a handler the call is just made.
 
     ``name`` and ``arguments`` (JSON) identify it, ``returns`` is the type of its recorded result. Whatever the body raises
@@ -88,10 +118,9 @@ async def step(name: str, arguments: object, body: Callable[[], Awaitable[Any]],
         return await body()
 
     async def run(context: StepContext) -> Outcome:
-        with tracked(None):
-            try:
-                return Outcome(value=msgspec.Raw(encode(await in_step(context, body))))
-            except Exception as error:  # the edge between a user's call and the runtime: its failure becomes data
-                return Outcome(failure=failure_of(error, ()))
+        try:
+            return Outcome(value=msgspec.Raw(encode(await body())))
+        except Exception as error:  # the edge between a user's call and the runtime: its failure becomes data
+            return Outcome(failure=failure_of(error, ()))
 
     return value_of(await handler.step(Call(name, encode(arguments), run, pure)), returns, name)

@@ -12,6 +12,7 @@ from regrow.actors.client import Client
 from regrow.actors.errors import DefinitionError
 from regrow.actors.gateway import Gateway
 from regrow.actors.host import Host, Kind
+from regrow.actors.ref import Ref
 from regrow.actors.remote import remote_call
 from regrow.actors.tool import Tool
 from regrow.bus import Bus, check_name, open_bus
@@ -45,7 +46,7 @@ class Node:
             intensity=system.intensity,
         )
 
-    def ref(self, kind: type[Actor], key: str) -> Any:
+    def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference to a durable actor of this application."""
         return self.client.ref(kind, key)
 
@@ -57,7 +58,8 @@ class Node:
 class Child(Protocol):
     """Anything beside actors that a system supervises, such as a tool agent."""
 
-    tools: Sequence[Tool[..., Any]]
+    @property
+    def tools(self) -> Sequence[Tool[..., Any]]: ...
 
     def child_spec(self, node: Node) -> ChildSpec: ...
 

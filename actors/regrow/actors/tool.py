@@ -10,9 +10,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, o
 import msgspec
 
 from regrow.actors.errors import DefinitionError
-from regrow.actors.lineage import tracked
 from regrow.actors.records import Outcome
-from regrow.actors.step import Call, StepContext, current_handler, failure_of, in_step, value_of
+from regrow.actors.step import DECLARED, Call, StepContext, Stepping, current_handler, failure_of, in_step, value_of
 from regrow.bus import encode
 from regrow.supervisor import Backoff
 
@@ -60,22 +59,25 @@ class Tool(Generic[P, R]):
         self._signature = inspect.signature(function)
         if "." in function.__qualname__:
             raise DefinitionError(f"the tool {function.__qualname__} must be a module-level function")
+        for parameter in self._signature.parameters.values():
+            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                raise DefinitionError(
+                    f"the tool {self.name} takes {parameter}: its calls are recorded by parameter name, so give each one a name"
+                )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
         handler = current_handler.get()
         if handler is None:
             return self._plain(args, kwargs)
-        return self._step(args, kwargs)
+        return self._step(handler, args, kwargs)
 
-    async def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        handler = current_handler.get()
-        assert handler is not None
+    async def _step(self, handler: Stepping, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         arguments = self.encode_arguments(args, kwargs)
         outcome = await handler.step(Call(self.name, arguments, self._runner(arguments, handler), self.pure))
         result: R = value_of(outcome, self.returns, self.name, self.raises)
         return result
 
-    def _runner(self, arguments: bytes, handler: Any) -> Callable[[StepContext], Awaitable[Outcome]]:
+    def _runner(self, arguments: bytes, handler: Stepping) -> Callable[[StepContext], Awaitable[Outcome]]:
         remote: Remote | None = handler.remote_tool(self.name)
 
         async def run(context: StepContext) -> Outcome:
@@ -96,14 +98,13 @@ class Tool(Generic[P, R]):
 
     async def execute(self, arguments: bytes, context: StepContext) -> Outcome:
         """Runs the body once, here, from recorded arguments."""
-        values = msgspec.json.decode(arguments, type=self._arguments_type)
-        kwargs = {name: getattr(values, name) for name in values.__struct_fields__}
-        with tracked(None):
-            try:
-                result = await in_step(context, lambda: self._plain((), kwargs))
-            except Exception as error:  # the edge between a user's tool and the runtime: its failure becomes data
-                return Outcome(failure=failure_of(error, self.raises))
-        return Outcome(value=msgspec.Raw(encode(result)))
+        try:
+            values = msgspec.json.decode(arguments, type=self._arguments_type)
+            kwargs = {name: getattr(values, name) for name in values.__struct_fields__}
+            result = await in_step(context, lambda: self._plain((), kwargs))
+            return Outcome(value=msgspec.Raw(encode(result)))
+        except Exception as error:  # the edge between a user's tool and the runtime: its failure becomes data
+            return Outcome(failure=failure_of(error, self.raises))
 
     @cached_property
     def returns(self) -> Any:
@@ -132,9 +133,9 @@ class Tool(Generic[P, R]):
         while True:
             outcome = await attempt(msgspec.structs.replace(context, attempt=number))
             failed = outcome.failure
-            if failed is None or failed.kind == "declared" or number >= self.retry.attempts:
+            if failed is None or failed.kind == DECLARED or number >= self.retry.attempts:
                 return outcome
-            await asyncio.sleep(self.retry.backoff.delay_s(number, random.random()))
+            await asyncio.sleep(self.retry.backoff.delay_s(number - 1, random.random()))
             number += 1
 
 

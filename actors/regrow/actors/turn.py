@@ -2,27 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from regrow.actors.actor import Actor, apply
-from regrow.actors.client import query
-from regrow.actors.errors import TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
+from regrow.actors.asking import TRANSIENT, ask, query
+from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
 from regrow.actors.handler import Handler
 from regrow.actors.journal import Journal, digest
-from regrow.actors.lineage import current
+from regrow.actors.lineage import StepKey, current
 from regrow.actors.message import Event, Message
-from regrow.actors.records import Begun, Cause, Entry, Letter, Outcome, Send, Step, Steps, Turn
+from regrow.actors.records import Begun, Cancelled, Cause, Entry, Letter, Outcome, Send, Step, Steps, Turn
 from regrow.actors.ref import Ref
-from regrow.actors.step import Call, StepContext
+from regrow.actors.step import Call, StepContext, in_step
 from regrow.actors.tool import Remote
-from regrow.actors.wire import chain_header, outcome_of
-from regrow.bus import Address, Bus, Request, encode, escape, headers
-
-RESEND_FIRST_S = 5.0
-"""An ask without a reply is sent again after this time, then after twice as long each time: a reply goes by plain NATS and
-may be lost, and the receiver knows the ask by its id."""
+from regrow.actors.wire import ask_id, chain_header
+from regrow.bus import Address, Bus, encode, headers
 
 
 class Office(Protocol):
@@ -31,9 +29,10 @@ class Office(Protocol):
     address: Address
     bus: Bus
 
-    async def write(self, *entries: Entry) -> None: ...
+    def submit(self, entry: Entry) -> asyncio.Future[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
+    def away(self) -> AbstractAsyncContextManager[None]: ...
     def count_step(self, *, replayed: bool) -> None: ...
 
 
@@ -44,17 +43,29 @@ class RunningTurn:
         self.address = office.address
         self.letter = letter
         self.journal = Journal(str(office.address), recorded)
+        self.cancel: Callable[[], object] = _nothing_runs
+        """Cancels the handler."""
+        self.events: list[msgspec.Raw] = []
         self._office = office
         self._actor = actor
         self._begun = begun
-        self._events: list[msgspec.Raw] = []
         self._sends: list[Send] = []
+        self._spoiled: Exception | None = None
 
     def emit(self, fact: Event) -> None:
-        """Applies an event at once and keeps it for the record."""
+        """Applies an event at once and keeps it for the record, as it will be read from there."""
         self._check_open("emit")
-        apply(self._actor, fact)
-        self._events.append(msgspec.Raw(encode(fact)))
+        definition = self._actor.__regrow__
+        if type(fact) not in definition.events:
+            raise ActorError(f"{definition.name} has no @event method for {type(fact).__name__}")
+        recorded = msgspec.Raw(encode(fact))
+        read = definition.decode_event(recorded)
+        try:
+            apply(self._actor, read)
+        except Exception as error:
+            self._spoiled = error
+            raise
+        self.events.append(recorded)
 
     def send(self, to: Address, message: Message[Any]) -> None:
         """Keeps a message for the record."""
@@ -63,7 +74,7 @@ class RunningTurn:
 
     def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference whose asks are steps of this turn."""
-        return Ref(kind, key, self)
+        return Ref(kind.__regrow__, key, self)
 
     def port(self, name: str) -> Any:
         """What the system was given under this name."""
@@ -74,19 +85,26 @@ class RunningTurn:
         return self._office.remote_tool(name)
 
     async def step(self, call: Call) -> Outcome:
-        """The recorded outcome of this call, or that of running it now, which is recorded before it is returned."""
+        """The recorded outcome of this call, or that of running it now, which is recorded before it is returned.
+
+        Cancelled, it records that before the cancellation goes on: a replay takes the same branch and never runs it again.
+        """
+        if self.journal.closed:
+            await asyncio.sleep(0)  # a handler that swallows its cancellation in a loop must not stop the process
+            raise asyncio.CancelledError
         key = current().next_key(call.tool, digest(call.arguments))
         with self.journal.running(key, pure=call.pure):
-            recorded = await self.journal.replay(key)
-            if recorded is not None:
-                self._office.count_step(replayed=True)
-                return recorded.outcome
-            outcome = await call.run(StepContext(str(self.address), str(key)))
-            if self.journal.closed:
-                raise asyncio.CancelledError
-            await self._write_step(Step(str(key), call.tool, msgspec.Raw(call.arguments), outcome))
-            self._office.count_step(replayed=False)
-            return outcome
+            recorded = self.journal.recorded(key)
+            try:
+                if recorded is None:
+                    return await self._run(key, call)
+                await self.journal.replay(recorded)
+            except asyncio.CancelledError:
+                if recorded is None or not recorded.cancelled:
+                    await self._note_cancelled(key, call)
+                raise
+            self._office.count_step(replayed=True)
+            return recorded.outcome
 
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
         """An ask as a step. The ask's id is the step's, so that an ask repeated after a crash finds the first one's reply."""
@@ -94,15 +112,17 @@ class RunningTurn:
         if str(to) in chain and handler.role == "command":
             raise WouldDeadlock(str(to), chain)
         arguments = encode({"to": str(to), "message": msgspec.Raw(body)})
+        bus = self._office.bus
 
         async def run(context: StepContext) -> Outcome:
             try:
-                if handler.role == "query":
-                    return await query(self._office.bus, to, body, timeout_s)
-                return await self._ask(
-                    to, body, f"{escape(str(self.address))}:{self._turn_id}:{context.key}", chain, timeout_s
-                )
-            except AskTimeout as late:
+                async with self._office.away():
+                    if handler.role == "query":
+                        return await query(bus, to, body, timeout_s)
+                    asked = ask_id(context.actor, f"{self.letter.box}{self.letter.sequence}", context.key)
+                    given = {headers.ID: asked, headers.CHAIN: chain_header(chain)}
+                    return await ask(bus, "act", to, body, given, timeout_s)
+            except (AskTimeout, *TRANSIENT) as late:
                 return Outcome(failure=failure(TIMEOUT, str(late)))
 
         outcome = await self.step(Call("ask", arguments, run))
@@ -116,48 +136,85 @@ class RunningTurn:
             f"inside a handler use self.send(ref, message) to tell {to}: it leaves with the turn's record, once"
         )
 
-    def record(self, reply: Outcome, position: tuple[int, int]) -> tuple[Entry, ...]:
-        """All that this turn decided, as the entries of one record."""
+    def abort(self) -> None:
+        """Ends the handler where it stands; nothing that it does from now on is recorded."""
         self.journal.close()
-        letter = self.letter
-        cause = Cause(letter.box, letter.id, letter.sender, letter.mark)
-        return (Turn(cause, *position, reply, tuple(self._events), tuple(self._sends)),)
+        self.cancel()
 
-    @property
-    def _turn_id(self) -> str:
-        return f"{self.letter.box}{self.letter.sequence}"
+    def conclude(self) -> None:
+        """Raises what makes a handler's result worthless although it returned one."""
+        if self._spoiled is not None:
+            raise ActorError("an event failed half-way and the handler went on") from self._spoiled
+        self.journal.check_done()
 
-    async def _write_step(self, step: Step) -> None:
-        entry = Steps((step,))
-        if self._begun:
-            await self._office.write(entry)
+    def record(self, reply: Outcome, position: tuple[int, int]) -> Turn:
+        """All that this turn decided, as the entry of its record."""
+        return closing(self.letter, reply, position, tuple(self.events), tuple(self._sends))
+
+    async def _run(self, key: StepKey, call: Call) -> Outcome:
+        context = StepContext(str(self.address), str(key))
+        outcome = await self._call(context, call)
+        position = self.journal.place()
+        try:
+            await self._submit(Steps((Step(str(key), call.tool, msgspec.Raw(call.arguments), outcome),)))
+        except BaseException as error:
+            self.journal.give_up(position)
+            if self.journal.closed:
+                raise asyncio.CancelledError from error
+            raise
+        await self.journal.arrive(position)
+        self._office.count_step(replayed=False)
+        return outcome
+
+    async def _call(self, context: StepContext, call: Call) -> Outcome:
+        """A call that was cancelled although its task was not has failed; a replay would wait for its cancellation in vain."""
+        try:
+            return await in_step(context, partial(call.run, context))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self.journal.closed or task is None or task.cancelling():
+                raise
+            return Outcome(failure=msgspec.structs.replace(failure(DEFECT, str(error)), type=type(error).__name__))
+
+    async def _note_cancelled(self, key: StepKey, call: Call) -> None:
+        """Records a cancellation, through further ones; not one that comes from the runtime, for then the step is to run again."""
+        if self.journal.closed:
             return
-        self._begun = True
-        await self._office.write(Begun(self.letter), entry)
+        position = self.journal.place()
+        stored = self._submit(Cancelled(Step(str(key), call.tool, msgspec.Raw(call.arguments), cancelled=True)))
+        try:
+            while not stored.done() and not self.journal.closed:
+                try:
+                    await asyncio.wait((stored,))
+                except asyncio.CancelledError:
+                    continue
+        finally:
+            self.journal.give_up(position)
 
-    async def _ask(self, to: Address, body: bytes, ask_id: str, chain: tuple[str, ...], timeout_s: float) -> Outcome:
-        answer: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
-        async with self._office.bus.expect_reply(_settle(answer)) as subject:
-            given = {headers.ID: ask_id, headers.REPLY: subject, headers.CHAIN: chain_header(chain)}
-            pause_s = RESEND_FIRST_S
-            try:
-                async with asyncio.timeout(timeout_s):
-                    while not answer.done():
-                        await self._office.bus.mail.post("act", to, body, given)
-                        await asyncio.wait((answer,), timeout=pause_s)
-                        pause_s *= 2
-            except TimeoutError:
-                raise AskTimeout(str(to), timeout_s) from None
-        return outcome_of(answer.result())
+    def _submit(self, entry: Entry) -> asyncio.Future[None]:
+        """Hands an entry to the writer, after the turn's beginning where that is not in the log yet."""
+        if self.journal.closed:
+            raise asyncio.CancelledError
+        if not self._begun:
+            self._begun = True
+            self._office.submit(Begun(self.letter))
+        return self._office.submit(entry)
 
     def _check_open(self, what: str) -> None:
         if self.journal.closed:
             raise asyncio.CancelledError(f"{what} after the turn of {self.address} ended")
 
 
-def _settle(answer: asyncio.Future[Request]) -> Callable[[Request], None]:
-    def settle(reply: Request) -> None:
-        if not answer.done():
-            answer.set_result(reply)
+def closing(
+    letter: Letter,
+    reply: Outcome,
+    position: tuple[int, int],
+    events: tuple[msgspec.Raw, ...] = (),
+    sends: tuple[Send, ...] = (),
+) -> Turn:
+    """The entry that ends a turn."""
+    return Turn(Cause(letter.box, letter.id, letter.sender, letter.mark), *position, reply, events, sends)
 
-    return settle
+
+def _nothing_runs() -> None:
+    """A turn can only be cancelled while its handler runs."""

@@ -46,6 +46,17 @@ def relay_mark(message_id: str) -> tuple[int, int]:
     return int(sequence), int(index)
 
 
+def ask_id(asker: str, turn: str, step: str) -> str:
+    """The id of an ask inside a turn: the same whenever that step is tried again."""
+    return f"{escape(asker)}:{turn}:{step}"
+
+
+def asker_of(message_id: str) -> tuple[str, str] | None:
+    """Asker and turn of an ask's id; None for any other id."""
+    parts = message_id.split(":", 2)
+    return (parts[0], parts[1]) if len(parts) == 3 else None
+
+
 def chain_header(chain: tuple[str, ...]) -> str:
     """The waiting actors as a header."""
     return ",".join(escape(each) for each in chain)

@@ -12,7 +12,7 @@ from regrow.bus import Address, EventLog, PayloadTooLarge, encode
 _NONCE = secrets.token_hex(6)
 _numbers = count()
 
-Pending = tuple[tuple[Entry, ...], asyncio.Future[None]]
+Pending = tuple[Entry, asyncio.Future[None]]
 
 
 def next_record_id() -> str:
@@ -31,16 +31,16 @@ class Writer:
         self._pending: list[Pending] = []
         self._draining: asyncio.Task[None] | None = None
 
-    async def write(self, *entries: Entry) -> None:
-        """Returns once the entries are stored and folded. A caller that is cancelled meanwhile may find them stored.
+    def submit(self, entry: Entry) -> asyncio.Future[None]:
+        """Done once the entry is stored and folded, in the order of the calls; cancelling it changes nothing about that.
 
-        Raises what the append raises: ``StaleWriter``, ``PayloadTooLarge``, ``StoreFull``.
+        Its exception is the append's: ``StaleWriter``, ``PayloadTooLarge``, ``StoreFull``.
         """
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((entries, stored))
+        self._pending.append((entry, stored))
         if self._draining is None:
             self._draining = self._start(self._drain())
-        await stored
+        return stored
 
     async def _drain(self) -> None:
         try:
@@ -56,7 +56,7 @@ class Writer:
     async def _append(self, batch: list[Pending]) -> None:
         """One record for the batch; one each when together they are too large."""
         try:
-            await self._store(tuple(entry for entries, _ in batch for entry in entries))
+            await self._store(tuple(entry for entry, _ in batch))
         except PayloadTooLarge as error:
             if len(batch) == 1:
                 _settle(batch[0][1], error)

@@ -1,0 +1,58 @@
+"""One attempt at a turn: the handler in a task of its own, and the end of everything that it started."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from regrow.actors.errors import ActorError
+from regrow.actors.lineage import rooted
+from regrow.actors.step import current_handler
+from regrow.actors.turn import RunningTurn
+
+T = TypeVar("T")
+
+GRACE_S = 3.0
+"""How long a cancelled handler may take to end before it is left behind; its journal is closed, so it can do no harm."""
+
+_log = structlog.get_logger(__name__)
+
+
+class HandlerCancelled(ActorError):
+    """Something that the handler awaited was cancelled, and nobody had asked the handler to end."""
+
+
+async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T]) -> T:
+    """The handler's result. When this returns or raises, nothing that the handler started runs any more.
+
+    The handler sees a context of its own. Cancelled from outside, it can record nothing from then on: whoever goes on with the
+    turn finds its steps in the log and runs those again that were under way.
+    """
+    context = rooted(turn.journal.lineage)
+    context.run(current_handler.set, turn)
+    task = asyncio.get_running_loop().create_task(handler, context=context)
+    turn.cancel = task.cancel
+    try:
+        await asyncio.wait((task,))
+    finally:
+        turn.journal.close()
+        await _end(task, turn)
+    if task.cancelled():
+        raise HandlerCancelled(f"the handler of {turn.address} was cancelled by something that it awaited")
+    return task.result()
+
+
+async def _end(task: asyncio.Task[Any], turn: RunningTurn) -> None:
+    """Cancels what still runs, and waits for it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + GRACE_S
+    while running := [each for each in (task, *turn.journal.lineage.family) if not each.done()]:
+        for each in running:
+            each.cancel()
+        await asyncio.wait(running, timeout=deadline - loop.time())
+        if loop.time() >= deadline:
+            _log.error("a handler ignores its cancellation and is left behind", actor=str(turn.address))
+            break
+    if task.done() and not task.cancelled():
+        task.exception()  # seen, also where the cancellation is what goes on
