@@ -188,7 +188,7 @@ def _stored(message: Msg) -> Stored:
 def time_ns(text: str) -> int:
     """Nanoseconds since 1970 of the server's RFC 3339 time, whose fraction has up to nine digits and no trailing zeros."""
     whole, _, fraction = text.removesuffix("Z").partition(".")
-    moment = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
     return int(moment.timestamp()) * 1_000_000_000 + int(fraction.ljust(9, "0") or "0")
 
 

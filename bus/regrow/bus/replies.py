@@ -127,12 +127,13 @@ class ReplyInbox:
             if not answer.done():
                 answer.set_exception(RequestTimeout(subject, after_s))
 
+        reply = self.open(settle, give_up)
         timer = loop.call_later(timeout_s, give_up, timeout_s)
         try:
-            async with self.listening(settle, give_up) as reply:
-                await self.send(subject, body, reply, headers)
-                message = await answer
+            await self.send(subject, body, reply, headers)
+            message = await answer
         finally:
+            self.close(reply)
             timer.cancel()
             answer.cancel()
         if status(message) == NO_RESPONDERS:
