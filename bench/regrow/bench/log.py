@@ -66,7 +66,7 @@ async def recover(plan: Plan) -> list[Result]:
         await _write_all(actors, defaultdict(int), _ours(here), RECORDS)
 
         async def ours(address: Address) -> None:
-            recovered = fold(Counter, await here.bus.log.read(address))
+            recovered = fold(Counter, address.key, await here.bus.log.read(address))
             assert recovered.image.records == RECORDS
 
         reading = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(READERS_PER_STREAM))
