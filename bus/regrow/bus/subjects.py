@@ -6,6 +6,7 @@ server computes its ``partition`` transform: FNV-1a, 32 bit, over the escaped to
 """
 
 import re
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 LOG_STREAMS = 16
@@ -26,6 +27,9 @@ Box = Literal["in", "act"]
 
 BOXES: tuple[Box, Box] = ("in", "act")
 
+_REMEMBERED = 1 << 14
+"""Addresses whose hash and token are kept: an active actor needs both at every append."""
+
 
 class Address(NamedTuple):
     """Who an actor is: its kind (snake_case of the class name) and its key (any text)."""
@@ -37,6 +41,7 @@ class Address(NamedTuple):
         return f"{self.kind}/{self.key}"
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def escape(text: str) -> str:
     """The subject token for any text: bytes outside ``[A-Za-z0-9_-]`` become ``=HH``; distinct texts stay distinct."""
     if _PLAIN.fullmatch(text):
@@ -103,6 +108,7 @@ def shard_of(address: Address) -> int:
     return _hash(address) % SHARDS
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _hash(address: Address) -> int:
     return fnv1a_32((escape(address.kind) + escape(address.key)).encode())
 
@@ -179,6 +185,7 @@ class Subjects:
         return Address(kind, unescape(token))
 
     @staticmethod
+    @lru_cache(maxsize=_REMEMBERED)
     def _tail(address: Address) -> str:
         check_address(address)
         return f"{address.kind}.{escape(address.key)}"
