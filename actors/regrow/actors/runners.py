@@ -65,25 +65,22 @@ class Runners:
             self._wake()
 
     async def _run(self) -> None:
+        ready, time = self._ready, self._loop.time
         while True:
             self._loop.call_soon(self._given_back)
-            await self._slice()
+            until = time() + SLICE_S
+            while ready:
+                runnable = ready.popleft()
+                if await runnable.drain():
+                    ready.append(runnable)
+                if ready and time() >= until:
+                    break
             if self._closed or len(self._parked) >= PARKED_MAX:
                 break
             parked = self._loop.create_future()
             self._parked.append(parked)
-            if self._ready and not self._awake:
+            if ready and not self._awake:
                 self._wake()
             await parked
-        if self._ready and not self._awake and not self._closed:
+        if ready and not self._awake and not self._closed:
             self._wake()
-
-    async def _slice(self) -> None:
-        ready, time = self._ready, self._loop.time
-        until = time() + SLICE_S
-        while ready:
-            runnable = ready.popleft()
-            if await runnable.drain():
-                ready.append(runnable)
-            if time() >= until:
-                return
