@@ -435,7 +435,8 @@ def found(name: str) -> object:
     [
         ("creds", None, "No such file"),
         ("creds", "-----BEGIN NATS USER JWT-----\nx\n", "not a NATS credentials file"),
-        ("nkey", "SAxxx", "not the nkey seed of a user"),
+        ("nkey", f"SA{'A' * 56}", "not the nkey seed of a user"),
+        ("nkey", "SUAA", "not the nkey seed of a user"),
         ("nkey", "\udcff", "codec"),
         ("ca", "no certificate", "X509"),
         ("cert", None, "No such file"),
@@ -458,9 +459,9 @@ def test_files_of_credentials_reach_the_client(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", found)
     creds, nkey = tmp_path / "creds", tmp_path / "nkey"
     creds.write_text(CREDS)
-    nkey.write_text("SUxxx\n")
+    nkey.write_text(f"SU{'A' * 56}\n")
     assert options(ServerAddress(creds=creds), "test")["user_credentials"] == str(creds)
-    assert options(ServerAddress(nkey=nkey), "test")["nkeys_seed_str"] == "SUxxx"
+    assert options(ServerAddress(nkey=nkey), "test")["nkeys_seed_str"] == f"SU{'A' * 56}"
 
 
 def missing(name: str) -> None:

@@ -224,13 +224,40 @@ async def test_server_is_gone_after_its_owner_was_killed_while_it_started(store_
         await gone(pid)
 
 
+@pytest.fixture
+def sleep_only(tmp_path: Path) -> str:
+    """A search path without the parent-death signal, as on macOS."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sleep").symlink_to(shutil.which("sleep") or "")
+    return str(tmp_path / "bin")
+
+
 @pytest.mark.asyncio
-async def test_guard_needs_no_parent_death_signal(store_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "sleep").symlink_to(shutil.which("sleep") or "")
-    async with owning(store_dir, search_path=str(tmp_path)) as owner:
+async def test_guard_needs_no_parent_death_signal(store_dir: Path, sleep_only: str) -> None:
+    async with owning(store_dir, search_path=sleep_only) as owner:
         await owner.said()
         pid = await owner.server_pid()
         await owner.kill()
+        await gone(pid)
+
+
+@pytest.mark.asyncio
+async def test_server_that_was_left_behind_still_holds_its_store(
+    store_dir: Path, sleep_only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LOCK_TIMEOUT_S", 0.1)
+    async with owning(store_dir, search_path=sleep_only) as owner:
+        await owner.said()
+        pid = await owner.server_pid()
+        guard_pid = guard_of(pid)
+        os.kill(guard_pid, signal.SIGSTOP)
+        try:
+            await owner.kill()
+            with pytest.raises(StoreBusy) as caught:
+                await EmbeddedServer(store_dir).__aenter__()
+        finally:
+            os.kill(guard_pid, signal.SIGCONT)
+        assert caught.value.pid == pid
         await gone(pid)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import structlog
 from nats.aio.client import Client
@@ -25,6 +26,7 @@ from regrow.bus.server import check_version
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 CONNECT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 1.0
 RECONNECT_WAIT_S = 0.25  # a restarted server is back within a fraction of a second
 PING_INTERVAL_S = 10  # two unanswered pings: a peer that vanished is noticed within half a minute
 PENDING_BYTES_MAX = 64 << 20  # what may wait to be written, for several messages of the largest size
@@ -187,12 +189,12 @@ async def connect(
             check_version(str(client.connected_server_version))
             await check_jetstream(client)
     except TimeoutError as exc:
-        await client.close()
+        await abandon(client)
         raise watch.denied or Unreachable(str(address)) from watch.reported or exc
-    except AddressUnusable:  # nothing is open; after a failed handshake `close` would wait for ever
+    except AddressUnusable:  # nothing is open
         raise
     except BaseException:
-        await client.close()
+        await abandon(client)
         raise
     watch.connected = True
     log.info("connected", url=str(address), name=name)
@@ -205,6 +207,13 @@ async def dial(client: Client, address: ServerAddress, options: Mapping[str, Any
         await client.connect(**options)
     except NatsError as exc:  # every other one it keeps to itself and tries again
         raise AddressUnusable(str(address), str(exc)) from exc
+
+
+async def abandon(client: Client) -> None:
+    """Close what a failed attempt has left open, but not for ever, as nats-py would after a failed handshake."""
+    if client.is_connecting or client.is_connected:
+        with anyio.move_on_after(CLOSE_TIMEOUT_S):
+            await client.close()
 
 
 def options(address: ServerAddress, name: str) -> dict[str, Any]:
@@ -241,7 +250,7 @@ def checked_creds(path: Path) -> str:
 def read_seed(path: Path) -> str:
     """The user's seed in an nkey file."""
     seed = read_login(path).strip()
-    if not seed.startswith("SU"):
+    if not re.fullmatch("SU[A-Z2-7]{56}", seed):
         raise AddressUnusable(str(path), "it is not the nkey seed of a user")
     return seed
 

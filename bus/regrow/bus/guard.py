@@ -12,22 +12,24 @@ Everything runs in the owner's event loop; there is no thread and no task.
 import asyncio
 import contextlib
 import socket
+import subprocess
 from pathlib import Path
-from typing import Self, cast
 
 import anyio
 import structlog
 
 STOP_TIMEOUT_S = 10.0  # then the child is killed
+POLL_S = 0.005
 
-# The shell becomes the command, which is thereby the owner's own child, and `$$` is its pid; it keeps 4 open.
-# The subshell is the guard: it waits on the socket (3) for "done" (the child has exited, its pid may be
-# another's by now) or for the end. It closes 4: where nobody reaps orphans it outlives the child by a moment.
+# The shell becomes the command, which is thereby the owner's own child, and `$$` is its pid; it keeps 4 and 5 open.
+# The subshell is the guard: it waits on the socket (3) for "done" (the child has exited, its pid may be another's
+# by now) or for the end. It closes 4 and 5: where nobody reaps orphans it outlives the child by a moment.
 GUARD = """\
-exec 3<&0 4>&1 </dev/null >&2
+exec 3<&0 4>&1 5>&2 </dev/null >"$1" 2>&1
+shift
 child=$$
 (
-    exec 4>&-
+    exec 4>&- 5>&-
     read -r word <&3
     [ "$word" = done ] && exit 0
     kill -TERM "$child" 2>/dev/null
@@ -42,49 +44,39 @@ exec "$@" 3<&-
 log = structlog.get_logger(__name__)
 
 
-class GuardedProcess(asyncio.SubprocessProtocol):
-    """A child with its guard: its exit as an event, and our end of the socket that the guard reads."""
+class GuardedProcess:
+    """A child with its guard. Two sockets tell of them: the guard reads `_lifeline`, the child just holds `_life`.
 
-    def __init__(self, lifeline: socket.socket) -> None:
+    Loops differ in how they watch children, and uvloop lets these inherit more than it was told; so the child is
+    started without the loop, and its end is seen by the end of its socket.
+    """
+
+    def __init__(self, command: list[str], *, keep: int, errors: Path) -> None:
+        """Start the command. It inherits the descriptor `keep`, though not as its output, which goes to `errors`."""
         self.exited = asyncio.Event()
         self._unguarded = asyncio.Event()
-        self._lifeline = lifeline
-        self._lifeline.setblocking(False)
-
-    @classmethod
-    async def spawn(cls, command: list[str], *, keep: int, errors: Path) -> Self:
-        """Start the command. It inherits the descriptor `keep` (not as its output) and writes to `errors`."""
-        lifeline, guards_end = socket.socketpair()
-        child = cls(lifeline)
-        with contextlib.ExitStack() as failed, guards_end, errors.open("wb") as output:
-            failed.callback(lifeline.close)
-            await asyncio.get_running_loop().subprocess_exec(
-                lambda: child,
-                *("/bin/sh", "-c", GUARD, "guard", *command),
+        self._loop = asyncio.get_running_loop()
+        self._lifeline, guards_end = socket.socketpair()
+        self._life, childs_end = socket.socketpair()
+        with guards_end, childs_end, contextlib.ExitStack() as failed:
+            failed.callback(self._close)
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "guard", str(errors), *command],
                 stdin=guards_end.fileno(),
                 stdout=keep,
-                stderr=output,
+                stderr=childs_end.fileno(),
                 start_new_session=True,  # Ctrl-C must not stop the child before its owner has finished
             )
             failed.pop_all()
-        return child
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.SubprocessTransport, transport)
-        self.pid = self._transport.get_pid()
-        asyncio.get_running_loop().add_reader(self._lifeline, self._guard_exited)
-
-    def process_exited(self) -> None:
-        with contextlib.suppress(OSError):  # the guard may be gone before the child
-            self._lifeline.send(b"done\n")
-        self.exited.set()
+        self.pid = self._process.pid
+        self._loop.add_reader(self._lifeline, self._guard_ended)
+        self._loop.add_reader(self._life, self._child_ended)
 
     @property
     def code(self) -> int:
         """The exit code, once it has exited (negative: the signal that ended it)."""
-        code = self._transport.get_returncode()
-        assert code is not None
-        return code
+        assert self._process.returncode is not None
+        return self._process.returncode
 
     async def stop(self) -> None:
         """End the child, gently for 10 s, and return once its guard has gone as well.
@@ -92,25 +84,39 @@ class GuardedProcess(asyncio.SubprocessProtocol):
         However this is left, the lifeline closes, so that the guard finishes what was cut short here.
         """
         try:
-            with contextlib.suppress(ProcessLookupError), anyio.move_on_after(STOP_TIMEOUT_S):
-                self._transport.terminate()
+            with anyio.move_on_after(STOP_TIMEOUT_S):
+                self._process.terminate()
                 await self.exited.wait()
-            self._kill()
+            self._process.kill()
             await self.exited.wait()
             with anyio.move_on_after(STOP_TIMEOUT_S):
                 await self._unguarded.wait()
         finally:
-            asyncio.get_running_loop().remove_reader(self._lifeline)
-            self._lifeline.close()
-            self._transport.close()
+            self._process.kill()
+            self._process.wait()
+            self._reap()
+            self._close()
 
-    def _guard_exited(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._lifeline)
+    def _child_ended(self) -> None:
+        self._loop.remove_reader(self._life)
+        self._reap()
+
+    def _reap(self) -> None:
+        if self._process.poll() is None:  # its descriptors are closed a little before it can be waited for
+            self._loop.call_later(POLL_S, self._reap)
+            return
+        with contextlib.suppress(OSError):  # the guard may be gone before the child
+            self._lifeline.send(b"done\n")
+        self.exited.set()
+
+    def _guard_ended(self) -> None:
+        self._loop.remove_reader(self._lifeline)
         self._unguarded.set()
         if not self.exited.is_set():
             log.error("child has lost its guard and is stopped", pid=self.pid)
-            self._kill()
+            self._process.kill()
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._transport.kill()
+    def _close(self) -> None:
+        for end in (self._lifeline, self._life):
+            self._loop.remove_reader(end)
+            end.close()

@@ -87,7 +87,7 @@ class EmbeddedServer:
             self.created = not is_settled(self.store)
             with writing(self.store):
                 config = self._configure()
-                self._child = await GuardedProcess.spawn(
+                self._child = GuardedProcess(
                     [str(binary), "-c", str(config)], keep=lock, errors=self.store / "server.err"
                 )
             stack.push_async_callback(self._child.stop)
