@@ -124,7 +124,11 @@ async def test_appends_to_thousands_of_logs_at_once_are_all_stored(nats_bus: Nat
 
 
 @pytest.mark.asyncio
-async def test_an_append_on_a_closed_connection_ends(nats_server: EmbeddedServer, app: str) -> None:
+async def test_an_append_on_a_closed_connection_ends_at_once(
+    nats_server: EmbeddedServer, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "RESEND_PAUSE_S", 3600.0)
+    monkeypatch.setattr(log, "READ_PAUSE_S", 3600.0)
     client = await nats.connect(nats_server.url)
     async with open_bus(client, app, create=True) as bus:
         await client.close()

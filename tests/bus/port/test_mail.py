@@ -19,7 +19,10 @@ from regrow.bus import (
     Unreachable,
     open_bus,
 )
-from regrow.bus.consumer import PULL_BATCH, parse_name
+from regrow.bus.api import JetStreamApi
+from regrow.bus.consumer import PULL_BATCH, Consumer, parse_name
+from regrow.bus.replies import ReplyInbox
+from regrow.bus.shards import Shards
 from regrow.bus.subjects import BOXES, SHARDS, escape, shard_of
 
 pytestmark = pytest.mark.asyncio
@@ -310,3 +313,48 @@ async def test_a_message_id_counts_against_the_payload_limit(nats_bus: NatsBus, 
     with pytest.raises(PayloadTooLarge):
         await nats_bus.mail.post("act", ALICE, bytes(client.max_payload), message_id="e.1.0")
     assert await nats_bus.mail.post("act", ALICE, b"", message_id="e.1.0") == 1
+
+
+# Claims
+
+
+async def test_a_claim_is_granted_after_ones_own_last_claim_only(nats_bus: NatsBus, client: Client) -> None:
+    async with ReplyInbox(client) as replies:
+        mine, theirs = (Shards(replies, JetStreamApi(replies), nats_bus.subjects) for _ in range(2))
+        first = await mine.claim(3)
+        second = await mine.claim(3, first)
+        assert first is not None
+        assert second is not None
+        assert second > first
+        # As if the second claim's acknowledgement had been lost.
+        assert await mine.claim(3, first) == second
+        third = await theirs.claim(3)
+        assert await mine.claim(3, second) is None
+        assert await theirs.claim(3, third) is not None
+
+
+async def test_a_consumer_of_a_later_claim_is_not_replaced(nats_bus: NatsBus, client: Client) -> None:
+    async with ReplyInbox(client) as replies:
+        shards = Shards(replies, JetStreamApi(replies), nats_bus.subjects)
+        assert await shards.create(Consumer("in", 3, 17))
+        assert not await shards.create(Consumer("in", 3, 16))
+        assert await shards.clear("in", {3: 16}) == (0, {3})
+        assert await shards.create(Consumer("in", 3, 18))
+        assert await shards.clear("in", {3: 18, 4: 99}) == (0, set())
+
+
+async def test_a_shard_that_a_later_claim_serves_is_lost_once_and_the_others_are_served(
+    nats_bus: NatsBus, client: Client
+) -> None:
+    inbox = Inbox()
+    lost: list[int] = []
+    async with ReplyInbox(client) as replies:
+        shards = Shards(replies, JetStreamApi(replies), nats_bus.subjects)
+        for box in BOXES:
+            assert await shards.create(Consumer(box, shard_of(ALICE), 1_000_000))
+    neighbour = next(each for each in random_addresses(100) if shard_of(each) != shard_of(ALICE))
+    async with nats_bus.mail.serve(inbox.put_nowait, lost.append):
+        assert lost == [shard_of(ALICE)]
+        await nats_bus.mail.post("in", ALICE, b"not ours")
+        await nats_bus.mail.post("in", neighbour, b"ours")
+        assert bodies(await take(inbox)) == [b"ours"]
