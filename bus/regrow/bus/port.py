@@ -88,8 +88,13 @@ class Mail(Protocol):
     ) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
         """Takes all shards over from whoever had them and delivers their mail, in order, what is not acknowledged first.
 
-        ``lost(shard)`` is called when another node has taken that shard. The value is a coroutine function that takes
-        the shards over once more, which is how messages that were lost on their way come again.
+        Within one service a message is delivered once, also through broken connections and restarts of the server;
+        it comes again only when its acknowledgement was lost. ``lost(shard)`` is called when another node has taken that
+        shard. The value is a coroutine function that takes all shards over once more, also from another node, and
+        delivers everything again that is not acknowledged; acknowledgements of earlier deliveries then have no effect.
+
+        What ends the service is raised in the task that entered the block: an error of ``receive`` or ``lost``, and
+        ``Unreachable`` when the connection is closed for good.
         """
         ...
 
