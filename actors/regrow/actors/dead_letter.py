@@ -22,8 +22,17 @@ class DeadLetter(msgspec.Struct, frozen=True):
 async def bury(bus: Bus, address: Address, letter: Letter, cause: Failure) -> None:
     """Stores a dead letter; the same message buried again after a crash is stored once."""
     _log.error("dead letter", actor=str(address), id=letter.id, cause=cause.message)
-    dead = DeadLetter(address.kind, address.key, letter, cause)
+    dead = DeadLetter(address.kind, address.key, msgspec.structs.replace(letter, body=_readable(letter.body)), cause)
     try:
         await bus.bury(address, encode(dead), message_id=f"{letter.box}.{letter.sequence}.{letter.id}")
     except PayloadTooLarge as error:
         _log.error("dead letter does not fit the bus and is only logged", actor=str(address), error=str(error))
+
+
+def _readable(body: msgspec.Raw) -> msgspec.Raw:
+    """The body as it is, or, where it is no JSON, its text as a JSON string."""
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.Raw(encode(bytes(body).decode(errors="replace")))
+    return body
