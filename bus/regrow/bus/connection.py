@@ -258,7 +258,7 @@ def read_seed(path: Path) -> str:
 def read_login(path: Path) -> str:
     """A file of credentials, when it is of any use here."""
     if importlib.util.find_spec("nkeys") is None:
-        raise AddressUnusable(str(path), "to log in with it, install the package nkeys")
+        raise AddressUnusable(str(path), "to log in with it, pip install 'regrow[creds]'")
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as exc:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from regrow.actors import Node, System
 from regrow.bus import EmbeddedServer, ServerFailed, open_bus
-from regrow.bus.connection import ServerAddress, connect, resolve
+from regrow.bus.connection import ServerAddress, connect
 
 Durability = Literal["disk", "process"]
 
@@ -19,7 +19,7 @@ async def embedded(system: System, store: Path, durability: Durability, *, port:
     """The application on an embedded server; when the server dies the block is cancelled and ``ServerFailed`` is raised."""
     async with EmbeddedServer(store / "nats", durability, port=port) as server, asyncio.TaskGroup() as watching:
         watch = watching.create_task(_watch(server))
-        async with _hosted(system, resolve(url=server.url), create=server.created) as node:
+        async with _hosted(system, ServerAddress(url=server.url), create=server.created) as node:
             server.settle()
             yield node
         watch.cancel()
