@@ -471,5 +471,5 @@ def missing(name: str) -> None:
 @pytest.mark.asyncio
 async def test_package_that_logins_need_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", missing)
-    with pytest.raises(AddressUnusable, match="install the package nkeys"):
+    with pytest.raises(AddressUnusable, match="regrow\[creds\]"):
         await connect(ServerAddress(creds=tmp_path), name="test")
