@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import nkeys
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -307,6 +308,21 @@ async def test_login_that_may_not_ask_for_jetstream_is_denied(tmp_path: Path) ->
 
 
 @pytest.mark.asyncio
+async def test_login_by_an_nkey_seed_is_let_in_and_another_seed_is_not(tmp_path: Path) -> None:
+    keys: list[Any] = [
+        nkeys.from_seed(nkeys.encode_seed(bytes([number]) * 32, nkeys.PREFIX_BYTE_USER)) for number in (1, 2)
+    ]
+    for number, key in enumerate(keys):
+        (tmp_path / f"{number}.nk").write_bytes(bytes(key.seed))
+    users = f"authorization {{ users: [ {{ nkey: {keys[0].public_key.decode()} }} ] }}"
+    async with configured(tmp_path, f"jetstream {{ store_dir: '{tmp_path}' }}\n{users}") as host:
+        client = await connect(ServerAddress(url=f"nats://{host}", nkey=tmp_path / "0.nk"), name="test")
+        await client.close()
+        with pytest.raises(AccessDenied):
+            await connect(ServerAddress(url=f"nats://{host}", nkey=tmp_path / "1.nk"), name="test", timeout_s=1)
+
+
+@pytest.mark.asyncio
 @pytest.mark.filterwarnings("ignore:Exception ignored")  # nats-py drops the socket of a refused attempt
 async def test_login_that_is_refused_later_is_told_once(tmp_path: Path) -> None:
     told = asyncio.Queue[BusError]()
@@ -471,5 +487,5 @@ def missing(name: str) -> None:
 @pytest.mark.asyncio
 async def test_package_that_logins_need_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", missing)
-    with pytest.raises(AddressUnusable, match="regrow\[creds\]"):
+    with pytest.raises(AddressUnusable, match=r"regrow\[creds\]"):
         await connect(ServerAddress(creds=tmp_path), name="test")
