@@ -1,4 +1,5 @@
-# pyright: reportUnusedClass=false - most classes here must not come into being
+# Most classes here must not come into being.
+# pyright: reportUnusedClass=false
 """What is checked when an actor class is made: one clear sentence for each mistake."""
 
 from typing import Any, ClassVar
