@@ -341,9 +341,15 @@ class Cell:
         await self._reply(letter, outcome)
 
     async def _reply(self, letter: Letter, outcome: Outcome | None) -> None:
+        """After the commit nothing may fail any more: a reply too large for the bus is said to be just that."""
         if letter.reply and outcome is not None:
-            body, given = reply_message(outcome)
-            await self.bus.publish(letter.reply, body, given)
+            try:
+                await self.bus.publish(letter.reply, *reply_message(outcome))
+            except PayloadTooLarge as large:
+                too_large = Outcome(
+                    failure=failure(TOO_LARGE, f"the turn is recorded, but its reply is not sent: {large}")
+                )
+                await self.bus.publish(letter.reply, *reply_message(too_large))
 
     async def _ack(self) -> None:
         """Acknowledges the letter, and once more when it came again meanwhile under another acknowledgement."""

@@ -1,5 +1,6 @@
 """How messages, replies and failures look in a NATS message: pure translations, nothing is sent here."""
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -7,6 +8,8 @@ import msgspec
 from regrow.actors.errors import UNDECODABLE, Failure, failure
 from regrow.actors.records import Letter, Outcome
 from regrow.bus import Delivery, Request, Undecodable, decode, escape, headers, unescape
+
+_PUBLISHABLE = re.compile(r"[^\s.*>\x00-\x1f]+(\.[^\s.*>\x00-\x1f]+)+")
 
 REPLY_PREFIX = "_INBOX."
 """Replies go only to subjects under this prefix: the caller chose the subject, and the runtime may write anywhere."""
@@ -31,8 +34,8 @@ def letter_of(delivery: Delivery) -> Letter:
 
 
 def reply_subject(subject: str) -> str:
-    """The subject itself when a reply may go there, else the empty one."""
-    return subject if subject.startswith(REPLY_PREFIX) and "*" not in subject and ">" not in subject else ""
+    """The subject itself when a reply may go there, else the empty one: it was chosen by the caller, and may be anything."""
+    return subject if subject.startswith(REPLY_PREFIX) and _PUBLISHABLE.fullmatch(subject) else ""
 
 
 def relay_id(epoch: str, log_number: int, sequence: int, index: int) -> str:
