@@ -1,5 +1,6 @@
 """The public types, checked by pyright and mypy in strict mode and never run: what users write keeps its types."""
 
+import asyncio
 from collections.abc import Awaitable
 from typing import assert_type
 
@@ -97,6 +98,13 @@ app = System("hello", actors=[Counter])
 assert_type(app, System)
 assert_type(current_step(), StepContext | None)
 kept: Awaitable[list[bytes]] = fetch("a", depth=3)
+
+
+async def started() -> None:
+    """A call is a coroutine, also one of a plain function: tasks can be made of it."""
+    assert_type(await asyncio.create_task(fetch("a")), list[bytes])
+    async with asyncio.TaskGroup() as group:
+        assert_type(await group.create_task(measure("a")), float)
 
 
 async def outside(client: Client) -> None:

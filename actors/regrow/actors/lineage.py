@@ -3,18 +3,32 @@
 The handler's own task has the path ``""``; the n-th task that a task starts has its parent's path plus ``.n``. A task factory
 hands the paths out, so that gather, TaskGroup and every other way to start a task are counted; a thread started by
 ``to_thread`` inherits the path of its caller with the context.
+
+Two functions of asyncio need a second look. ``as_completed`` starts its coroutines in the order of a set, which is chance: they
+are numbered in the order in which they were given. ``wait_for`` makes a task up to Python 3.11 and none later: its task counts
+as the one that waits for it, so that a journal can be read by another version.
 """
 
 import asyncio
+import inspect
+import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, cast
 
 import msgspec
 
+from regrow.actors.errors import ActorError
+
 _current: ContextVar["Lineage | None"] = ContextVar("regrow_lineage", default=None)
+
+
+_WAIT_FOR: CodeType | None = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
+_ITERATOR: Any = getattr(asyncio.tasks, "_AsCompletedIterator", None)  # from Python 3.13 on
+_AS_COMPLETED: CodeType = (asyncio.as_completed if _ITERATOR is None else _ITERATOR.__init__).__code__
 
 
 class Lineage:
@@ -26,6 +40,7 @@ class Lineage:
         """All tasks of the handler that run now, its own excepted."""
         self._ended = False
         self._children: list[Lineage] = []
+        self._given: tuple[Sequence[object], int] = ((), 0)
         self._calls: Counter[tuple[str, str]] = Counter()
 
     def child(self) -> "Lineage":
@@ -33,6 +48,15 @@ class Lineage:
         child = Lineage(f"{self.path}.{len(self._children)}", self.family)
         self._children.append(child)
         return child
+
+    def child_among(self, given: Sequence[object], coroutine: object) -> "Lineage":
+        """The place of a task that is one of several given together, whatever the order in which they start."""
+        if self._given[0] is not given:
+            self._given = given, len(self._children)
+            for _ in given:
+                self.child()
+        position = next(index for index, each in enumerate(given) if each is coroutine)
+        return self._children[self._given[1] + position]
 
     def follow(self, task: asyncio.Task[Any]) -> None:
         """Notes the task that has this place, until it ends."""
@@ -57,6 +81,26 @@ class Lineage:
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._ended = True
         self.family.discard(task)
+
+
+def place_of(parent: Lineage, coroutine: object, factory: FrameType | None) -> Lineage:
+    """The place of a task that the factory's caller starts: the parent's next child, except for what asyncio does by itself."""
+    frame = factory and factory.f_back
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("asyncio"):
+        if frame.f_code is _WAIT_FOR:
+            return parent
+        if frame.f_code is _AS_COMPLETED:
+            given: object = frame.f_locals.get("fs", frame.f_locals.get("aws"))
+            if not isinstance(given, Sequence):
+                for each in cast(Iterable[object], given):
+                    if inspect.iscoroutine(each):
+                        each.close()
+                raise ActorError(
+                    "in a handler give as_completed a list: it starts the coroutines of anything else by chance"
+                )
+            return parent.child_among(cast(Sequence[object], given), coroutine)
+        frame = frame.f_back
+    return parent.child()
 
 
 class StepKey(msgspec.Struct, frozen=True):
@@ -103,9 +147,13 @@ def task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> 
     parent = _current.get()
     if parent is None:
         return asyncio.Task(coro, loop=loop, **options)
-    child = parent.child()
+    child = place_of(parent, coro, inspect.currentframe())
     context = options.pop("context", None) or copy_context()
     context.run(_current.set, child)
     task = asyncio.Task(coro, loop=loop, context=context, **options)
-    child.follow(task)
+    if child is parent:
+        parent.family.add(task)
+        task.add_done_callback(parent.family.discard)
+    else:
+        child.follow(task)
     return task

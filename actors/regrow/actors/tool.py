@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property, partial, update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
@@ -65,7 +65,7 @@ class Tool(Generic[P, R]):
                     f"the tool {self.name} takes {parameter}: its calls are recorded by parameter name, so give each one a name"
                 )
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         handler = current_handler.get()
         if handler is None:
             return self._plain(args, kwargs)
