@@ -4,12 +4,22 @@ import asyncio
 
 import msgspec
 
-from regrow.actors.errors import TIMEOUT, Failure, failure
+from regrow.actors.errors import TIMEOUT, TOO_LARGE, UNDECODABLE, Failure, failure
 from regrow.actors.records import Outcome
 from regrow.actors.step import StepContext
 from regrow.actors.tool import Remote, Tool
-from regrow.actors.wire import outcome_of, reply_message
-from regrow.bus import Bus, NoResponder, Request, RequestTimeout, Unreachable, escape, headers, unescape
+from regrow.actors.wire import outcome_of, reply_message, reply_subject
+from regrow.bus import (
+    Bus,
+    NoResponder,
+    PayloadTooLarge,
+    Request,
+    RequestTimeout,
+    Unreachable,
+    escape,
+    headers,
+    unescape,
+)
 
 NO_RESPONDER_PAUSE_S = 0.1
 
@@ -40,11 +50,17 @@ def remote_call(bus: Bus) -> Remote:
 
 
 async def answer_call(bus: Bus, tool: Tool[..., object], request: Request) -> None:
-    """Runs a tool for a caller on the bus and replies with its outcome."""
-    context = StepContext(
-        unescape(request.headers.get(headers.ACTOR, "outside")), unescape(request.headers.get(headers.STEP, "none"))
-    )
-    outcome = await tool.execute(request.body, context)
-    body, given = reply_message(outcome)
-    if request.reply:
-        await bus.publish(request.reply, body, given)
+    """Runs a tool for a caller on the bus and replies with its outcome; one that does not fit a message is a failure."""
+    try:
+        actor, key = (unescape(request.headers.get(name, "outside")) for name in (headers.ACTOR, headers.STEP))
+    except ValueError as error:
+        outcome = Outcome(failure=failure(UNDECODABLE, str(error)))
+    else:
+        outcome = await tool.execute(request.body, StepContext(actor, key))
+    reply = reply_subject(request.reply)
+    if not reply:
+        return
+    try:
+        await bus.publish(reply, *reply_message(outcome))
+    except PayloadTooLarge as large:
+        await bus.publish(reply, *reply_message(Outcome(failure=failure(TOO_LARGE, str(large)))))

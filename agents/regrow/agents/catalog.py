@@ -6,7 +6,7 @@ from regrow.agents.food_tools import Loaded, Source, file_cards, ingest
 
 
 class Load(Message[Loaded]):
-    """Take this file into the catalogue. Refused, with the reason, when it cannot be read."""
+    """Take this file into the catalogue. Refused, with the reason and the ``error``'s class, when it cannot be read."""
 
     source: Source
 
@@ -46,7 +46,7 @@ class Catalog(Actor):
         try:
             loaded = await ingest(load.source)
         except StepFailed as failed:
-            raise Refused(failed.message) from None
+            raise Refused(failed.message, error=failed.error) from None
         self.emit(RowsLoaded(source=load.source, loaded=loaded))
         return loaded
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from regrow.actors import tool
+from regrow.actors import Retry, tool
 from regrow.agents import nutrition, portion, recommend, verify
 from regrow.agents.card import Alternative, Candidate, ProductCard, card_bytes
 from regrow.agents.claims import Claim, claims
@@ -29,9 +29,14 @@ CATALOG = "REGROW_CATALOG"
 BATCH_ROWS = 1_000
 CANDIDATES_MAX = 12
 
+CALL_S = 10.0
+"""How long a call waits for a tool agent, seconds; most take a millisecond, the first statistics of a large category a second."""
+AGAIN = Retry(attempts=3)
+"""For what a tool agent serves: its process may die in the middle of a call. These tools only read, so they may run again."""
+
 
 class Source(msgspec.Struct, frozen=True):
-    """A file with a catalogue: ``.csv``, ``.csv.gz`` or ``.jsonl``; the columns are found by their usual names unless given."""
+    """A file with a catalogue: ``.csv`` or ``.jsonl``; the columns are found by their usual names unless given."""
 
     path: str
     id_column: str | None = None
@@ -106,7 +111,7 @@ async def lookup(product: str) -> Product:
     return catalog().product(product)
 
 
-@tool
+@tool(retry=AGAIN, timeout_s=CALL_S)
 async def convert_portion(text: str, grams: float | None) -> portion.Portion:
     """What a label's portion means in grams, millilitres and household words."""
     witness()
@@ -134,7 +139,7 @@ async def check_energy(product: str, of: portion.Portion) -> nutrition.EnergyChe
     return nutrition.energy_check(catalog().product(product), of)
 
 
-@tool
+@tool(retry=AGAIN, timeout_s=CALL_S)
 async def place_in_category(product: str) -> dict[str, int]:
     """The percentile of each nutrient among the products of the same category."""
     witness()
@@ -142,7 +147,7 @@ async def place_in_category(product: str) -> dict[str, int]:
     return percentiles(row, catalog().statistics(row.category))
 
 
-@tool
+@tool(retry=AGAIN, timeout_s=CALL_S)
 async def search_similar(product: str, keywords: tuple[str, ...]) -> list[str]:
     """Ids of products of the same category that share these words, the best match first."""
     witness()
@@ -151,7 +156,7 @@ async def search_similar(product: str, keywords: tuple[str, ...]) -> list[str]:
     return [hit.id for hit in hits if hit.id != product][:CANDIDATES_MAX]
 
 
-@tool
+@tool(retry=AGAIN, timeout_s=CALL_S)
 async def compare_candidates(product: str, candidates: list[str]) -> tuple[Candidate, ...]:
     """How each candidate differs in the nutrients by which an alternative is judged."""
     witness()
@@ -171,14 +176,14 @@ async def verify_alternatives(product: str, alternatives: tuple[Alternative, ...
     return verify.verify_alternatives(catalog().product(product), alternatives, rows)
 
 
-@tool(raises=(NothingLike,))
+@tool(raises=(NothingLike,), retry=AGAIN, timeout_s=CALL_S)
 async def find_base(wish: Wish) -> Product:
     """The row that a question names."""
     witness()
     return recommend.find_base(catalog(), wish)
 
 
-@tool
+@tool(retry=AGAIN, timeout_s=CALL_S)
 async def find_candidates(wish: Wish, base: str) -> list[Product]:
     """Rows that might answer a question."""
     witness()

@@ -117,7 +117,12 @@ class Researcher(Agent):
 
     @command
     async def answer(self, message: Answer) -> Recommendation:
-        """Reads the question, finds what it names and what might answer it, and picks one with the numbers that show it."""
+        """Reads the question, finds what it names and what might answer it, and picks one with the numbers that show it.
+
+        Asked once more, it gives the answer that it has: the catalogue does not change.
+        """
+        if self.answered is not None:
+            return self.answered
         try:
             wish = await self.model.complete(
                 Prompt(
@@ -128,8 +133,10 @@ class Researcher(Agent):
                 Wish,
             )
             base = await find_base(wish)
-        except (NothingLike, StepFailed) as unanswerable:
-            raise Refused(str(unanswerable)) from None
+        except NothingLike as nothing:
+            raise Refused(str(nothing)) from None
+        except StepFailed as failed:
+            raise Refused(failed.message) from None
         candidates = await find_candidates(wish, base.id)
         choice = await self.model.complete(
             Prompt(

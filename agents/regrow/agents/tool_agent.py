@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,10 @@ from regrow.supervisor import ChildSpec, Start
 
 _log = structlog.get_logger(__name__)
 
+URL = "REGROW_TOOL_AGENT_URL"
+"""The environment variable by which the process of a tool agent is told where the bus is."""
+CREDS = "REGROW_TOOL_AGENT_CREDS"
+"""The same for a credentials file, where the bus asks for one."""
 STOP_S = 3.0
 """How long a process may take to finish its calls after it was asked to stop."""
 
@@ -48,13 +52,14 @@ class ToolAgent:
 
     @asynccontextmanager
     async def serve(self, bus: Bus) -> AsyncGenerator[None]:
-        """Serves the tools here while the block runs; calls that are running when it ends are finished first."""
-        limit = asyncio.Semaphore(self.size)
-        async with asyncio.TaskGroup() as calls, AsyncExitStack() as serving:
+        """Serves the tools here while the block runs; calls that run when it ends are finished, those that wait are dropped."""
+        async with asyncio.TaskGroup() as tasks, AsyncExitStack() as serving:
+            calls = _Calls(bus, self.size, tasks)
             for tool in self.tools:
                 await serving.enter_async_context(
-                    bus.serve(bus.subjects.tool(tool.name), _receiver(bus, tool, limit, calls), queue=self.name)
+                    bus.serve(bus.subjects.tool(tool.name), calls.receiver(tool), queue=self.name)
                 )
+            serving.callback(calls.close)
             yield
 
 
@@ -85,7 +90,7 @@ class _Process:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, "REGROW_TOOL_AGENT_URL": self._node.url},
+            env={**os.environ, URL: self._node.url},
         )
         try:
             assert process.stdout is not None
@@ -121,12 +126,31 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _receiver(bus: Bus, tool: Tool[..., Any], limit: asyncio.Semaphore, calls: asyncio.TaskGroup) -> Any:
-    async def call(request: Request) -> None:
-        async with limit:
-            await answer_call(bus, tool, request)
+class _Calls:
+    """The calls that an agent has taken: ``size`` of them run, the others wait."""
 
-    def receive(request: Request) -> None:
-        calls.create_task(call(request))
+    def __init__(self, bus: Bus, size: int, tasks: asyncio.TaskGroup) -> None:
+        self._bus = bus
+        self._room = asyncio.Semaphore(size)
+        self._tasks = tasks
+        self._closed = False
 
-    return receive
+    def close(self) -> None:
+        """From now on no call begins."""
+        self._closed = True
+
+    def receiver(self, tool: Tool[..., Any]) -> Callable[[Request], None]:
+        """Takes the calls of one tool."""
+
+        def receive(request: Request) -> None:
+            self._tasks.create_task(self._call(tool, request, asyncio.get_running_loop().time() + tool.timeout_s))
+
+        return receive
+
+    async def _call(self, tool: Tool[..., Any], request: Request, until: float) -> None:
+        async with self._room:
+            # Whoever made a call that has waited too long may have made it again: it must not run behind that one.
+            if self._closed or asyncio.get_running_loop().time() >= until:
+                _log.info("call dropped", tool=tool.name, closed=self._closed)
+                return
+            await answer_call(self._bus, tool, request)

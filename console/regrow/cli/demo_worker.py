@@ -6,16 +6,20 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 from regrow.actors import Node
+from regrow.agents.coordinator import Status
 from regrow.agents.product import Product
 from regrow.agents.question import constraint_ok
 from regrow.agents.source import read_products
 from regrow.cli.audit import audit
-from regrow.cli.food_run import Plan, Store, hosted, index, recommend
+from regrow.cli.food_run import hosted, index, recommend
+from regrow.cli.parser import INTERRUPTED
 from regrow.cli.progress import Progress
+from regrow.cli.run_store import Plan, Store
 from regrow.cli.session import run_until_stopped
 
 QUESTIONS = (
@@ -23,38 +27,48 @@ QUESTIONS = (
     "like TOMATO SOUP but less sodium and more protein",
     "like GRANOLA but less sugar and more fiber",
 )
+STEPS_PER_PRODUCT = 13
+LOOK_S = 0.002
+"""How often it is looked whether the moment to be killed has come."""
 
 
 def work(store: Store, chosen: argparse.Namespace) -> int:
     """Runs the application to its end and leaves the result in the store; with ``--kill`` it dies in the middle."""
-    return run_until_stopped(_work(store, chosen))
+    try:
+        return run_until_stopped(_while_owned(_work(store, chosen)))
+    except asyncio.CancelledError:  # the parent has said, or will never say, what there is to say
+        return INTERRUPTED
+
+
+async def _while_owned(main: Coroutine[Any, Any, int]) -> int:
+    """Ends the work when the parent is gone, however it went: standard input is a pipe that only the parent holds."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop, owner = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(owner, 4096):
+            loop.remove_reader(owner)
+            task.cancel()
+
+    loop.add_reader(owner, read)
+    try:
+        return await main
+    finally:
+        loop.remove_reader(owner)
 
 
 async def _work(store: Store, chosen: argparse.Namespace) -> int:
     plan = store.plan
     assert plan is not None
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _owner_gone, task)
     async with hosted(store, chosen.durability, witnessed=True) as node:
-        with Progress("products researched", 1) as bar:
-
-            def show(done: int, of: int) -> None:
-                bar.show(done)
-                if chosen.kill and done >= of // 2:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            status = await index(
-                node,
-                plan,
-                on_plan=lambda status: bar.resize(status.products),
-                on_progress=lambda status: show(status.products_done, status.products),
-            )
+        status = await _indexed(node, plan, kill=chosen.kill)
         answers = [await _judged(node, plan, question) for question in QUESTIONS]
         found = await audit(node.bus, store.witness)
+        model: Any = node.system.ports["model"]
         result: dict[str, Any] = {
             "v": 1,
-            "model": "rules",
+            "model": model.name,
             "source": Path(plan.source.path).name,
             "durability": chosen.durability,
             "products_indexed": status.products_done,
@@ -66,8 +80,29 @@ async def _work(store: Store, chosen: argparse.Namespace) -> int:
             "events": await node.bus.count_records(),
             "recommendations": answers,
         }
-    (store.path / "result.json").write_text(json.dumps(result))
+    store.result.write_text(json.dumps(result))
     return 0
+
+
+async def _indexed(node: Node, plan: Plan, *, kill: bool) -> Status:
+    """The finished run; told to kill, it never returns, but for a run that was finished before."""
+    async with asyncio.TaskGroup() as beside:
+        with Progress("products researched", 1) as bar:
+
+            def begin(status: Status) -> None:
+                bar.resize(status.products)
+                left = status.products - status.products_done
+                if kill and left:
+                    beside.create_task(_die(node, STEPS_PER_PRODUCT * left // 2))
+
+            return await index(node, plan, on_plan=begin, on_progress=lambda status: bar.show(status.products_done))
+
+
+async def _die(node: Node, steps: int) -> None:
+    """Ends this process by SIGKILL once it has run so many steps, which is in the middle of many."""
+    while node.host.statistics["steps_run"] < steps:  # noqa: ASYNC110 # a counter, of which nobody tells
+        await asyncio.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def _judged(node: Node, plan: Plan, question: str) -> dict[str, Any]:
@@ -92,10 +127,3 @@ def _rows(plan: Plan, wanted: set[str]) -> dict[str, Product]:
     source = plan.source
     products = read_products(Path(source.path), source.id_column, source.text_column)
     return {row.id: row for row in products if isinstance(row, Product) and row.id in wanted}
-
-
-def _owner_gone(task: asyncio.Task[Any]) -> None:
-    """The demo's parent is gone: so is the reason to go on."""
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        task.cancel()

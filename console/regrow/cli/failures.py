@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import cast
@@ -10,13 +11,12 @@ from typing import cast
 from regrow.actors import ActorError
 from regrow.actors.logs import log_to_stderr
 from regrow.agents.product import CatalogueError
-from regrow.bus import BusError
-from regrow.cli.parser import say
+from regrow.bus import BusError, PortInUse
+from regrow.cli.parser import INTERRUPTED, say
 from regrow.models import ModelError
 from regrow.supervisor import SupervisorError
 
 FAILED = 1
-INTERRUPTED = 130
 
 
 class CommandFailed(Exception):
@@ -31,17 +31,20 @@ def told(run: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -
     """Runs a command; failures that can be expected become one sentence on standard error and exit code 1."""
     log_to_stderr()
     try:
-        return run(chosen)
+        code = run(chosen)
+        print(end="", flush=True)
+        return code
     except (KeyboardInterrupt, asyncio.CancelledError):
-        say("\nregrow: stopped; nothing is lost, the same command goes on where it was")
+        say("regrow: stopped; nothing is lost, the same command goes on where it was")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _drop_output()
         return FAILED
     except Exception as error:
         sentence = sentence_for(error)
         if sentence is None:
             raise
+        _drop_output()
         say(f"regrow: {sentence}")
         return FAILED
 
@@ -54,6 +57,8 @@ def sentence_for(error: BaseException) -> str | None:
     if isinstance(error, SupervisorError) and error.__cause__ is not None:
         inner = sentence_for(error.__cause__)
         return inner if inner is not None else str(error)
+    if isinstance(error, PortInUse):
+        return f"port {error.port} is in use: choose another one with --port, or --port 0 for any that is free"
     if isinstance(error, _EXPECTED):
         return str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -65,3 +70,13 @@ def sentence_for(error: BaseException) -> str | None:
     if isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError | FileNotFoundError):
         return f"{error.strerror}: {error.filename}; choose another --store or file"
     return None
+
+
+def _drop_output() -> None:
+    """Output that cannot be written is not tried again, with a traceback, when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

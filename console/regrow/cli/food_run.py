@@ -1,13 +1,11 @@
 """A run of the food application over one catalogue, kept in one directory: started once, gone on with after any end."""
 
 import asyncio
+import hashlib
 import os
-import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import msgspec
 
 from regrow.actors import Node, Refused
 from regrow.agents.card import Recommendation
@@ -15,59 +13,48 @@ from regrow.agents.coordinator import Coordinator, Index, Progress, Recommend, S
 from regrow.agents.food_tools import CATALOG, Source
 from regrow.agents.witness import WITNESS
 from regrow.cli.failures import CommandFailed
+from regrow.cli.run_store import Plan, Store
 from regrow.cli.session import Durability, embedded
 
+RULES = "rules"
 RUN = "run"
 """The key of the coordinator: a store holds one run."""
 POLL_S = 0.1
 PLAN_TIMEOUT_S = 24 * 3600.0
 
+_HINTS = {
+    "WrongColumns": "; name them with --id COLUMN and --text COLUMN",
+    "EmptyCatalogue": "; give a file with a header and at least one row",
+}
+"""What the command line can do about a file that could not be read, by the name of the error."""
 
-class Plan(msgspec.Struct, frozen=True):
-    """What a store's run is over; written before it begins."""
 
-    source: Source
-    products_max: int
+class NothingToIndex(CommandFailed):
+    """The file gave no product: nothing was planned, so the store holds nothing that is worth keeping."""
 
 
-class Store:
-    """The directory of a run."""
+def planned(path: Path, products_max: int, id_column: str | None = None, text_column: str | None = None) -> Plan:
+    """A plan over a file as it is now. Raises ``CommandFailed`` when the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except IsADirectoryError:
+        raise CommandFailed(f"{path} is a directory; give a .csv or .jsonl file, or none for the sample") from None
+    except FileNotFoundError:
+        raise CommandFailed(f"there is no file {path}; give a .csv or .jsonl file, or none for the sample") from None
+    except OSError as error:
+        raise CommandFailed(
+            f"{path} cannot be read ({error.strerror}); make it readable, or give another file"
+        ) from error
+    return Plan(Source(str(path.absolute()), id_column, text_column), products_max, digest)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.witness = path / "witness.jsonl"
-        self.catalog = path / "catalog.sqlite"
-        self._plan = path / "plan.json"
-        self._finished = path / "finished"
 
-    @property
-    def plan(self) -> Plan | None:
-        """What the run is over; None where there is no run yet."""
-        return msgspec.json.decode(self._plan.read_bytes(), type=Plan) if self._plan.exists() else None
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run came to its end."""
-        return self._finished.exists()
-
-    def begin(self, plan: Plan) -> None:
-        """Notes a new run. Raises ``CommandFailed`` when the store holds one over something else."""
-        held = self.plan
-        if held is not None and held != plan:
-            raise CommandFailed(
-                f"{self.path} holds a run over {held.source.path} ({held.products_max:,} products at most); "
-                "choose another --store for this one"
-            )
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write(self._plan, msgspec.json.encode(plan))
-
-    def finish(self) -> None:
-        """Notes that the run is complete."""
-        _write(self._finished, b"")
-
-    def clear(self) -> None:
-        """Removes a run, finished or not."""
-        shutil.rmtree(self.path, ignore_errors=True)
+def model_line() -> str:
+    """Which model the environment names, said before it is used."""
+    name = os.environ.get("REGROW_MODEL", RULES)
+    if name == RULES:
+        return "model: rules (hand-written and deterministic, no language model is involved)"
+    return f"model: {name}"
 
 
 @asynccontextmanager
@@ -76,8 +63,10 @@ async def hosted(store: Store, durability: Durability, *, witnessed: bool = Fals
     os.environ[CATALOG] = str(store.catalog.absolute())
     if witnessed:
         os.environ[WITNESS] = str(store.witness.absolute())
-    from regrow.agents.food import app  # now: the model is chosen when the application is imported
-
+    try:
+        from regrow.agents.food import app  # now: the model is chosen when the application is imported
+    except ImportError as missing:
+        raise CommandFailed(str(missing)) from missing
     async with embedded(app, store.path, durability) as node:
         yield node
 
@@ -85,15 +74,18 @@ async def hosted(store: Store, durability: Durability, *, witnessed: bool = Fals
 async def index(
     node: Node, plan: Plan, *, on_plan: Callable[[Status], None], on_progress: Callable[[Status], None]
 ) -> Status:
-    """The run's final status; told to begin again, a run that has begun goes on."""
+    """The run's final status; told to begin again, a run that has begun goes on. Raises ``CommandFailed``."""
     run = node.ref(Coordinator, RUN)
     try:
         status = await run.ask(Index(source=plan.source, products_max=plan.products_max), timeout_s=PLAN_TIMEOUT_S)
     except Refused as no:
-        raise CommandFailed(no.message) from None
+        error = str(no.data.get("error", ""))
+        failed = NothingToIndex if error in UNREADABLE else CommandFailed
+        raise failed(no.message + _HINTS.get(error, "")) from None
     if not status.lots:
-        raise CommandFailed(
-            f"{plan.source.path} holds no product that could be read: {'; '.join(status.first_bad[:3])}"
+        raise NothingToIndex(
+            f"{plan.source.path} holds no product that could be read ({'; '.join(status.first_bad[:3])}); "
+            "correct these rows, or name the columns with --id and --text"
         )
     on_plan(status)
     while not status.done:
@@ -111,8 +103,5 @@ async def recommend(node: Node, question: str) -> Recommendation:
         raise CommandFailed(no.message) from None
 
 
-def _write(path: Path, data: bytes) -> None:
-    """The whole file or the one before it, never a part."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+UNREADABLE = frozenset({"UnreadableCatalogue", "EmptyCatalogue", "WrongEncoding", "WrongColumns"})
+"""Errors of the file itself, as the catalog tier refuses it."""

@@ -8,17 +8,22 @@ from pathlib import Path
 
 DEMO_STORE = ".regrow/demo"
 INDEX_STORE = ".regrow/index"
-DEV_STORE = ".regrow/dev"
+DEV_STORES = ".regrow/dev"
 SAMPLE_PRODUCTS = 5_000
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrongly typed, 130 interrupted."""
     chosen = parser().parse_args(arguments)
-    from regrow.cli.failures import told  # only now: it knows the errors of every layer
+    try:
+        from regrow.cli.failures import told  # only now: it knows the errors of every layer
 
-    command = importlib.import_module(f"regrow.cli.commands.{chosen.command}")
-    return told(command.run, chosen)
+        command = importlib.import_module(f"regrow.cli.commands.{chosen.command}")
+        return told(command.run, chosen)
+    except KeyboardInterrupt:
+        say("regrow: stopped before it began")
+        return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     dev.add_argument(
         "--port", type=_port, default=4222, help="where the embedded server listens (default 4222, 0: any free port)"
     )
-    _storage(dev, DEV_STORE)
+    _storage(dev, None)
 
     run = commands.add_parser("run", help="host an application on a NATS server of your own")
     run.add_argument("app", metavar="APP", help="module:attribute, such as hello:app")
@@ -91,9 +96,13 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _storage(command: argparse.ArgumentParser, default: str, *, durability: bool = True) -> None:
+def _storage(command: argparse.ArgumentParser, default: str | None, *, durability: bool = True) -> None:
     command.add_argument(
-        "--store", type=Path, default=Path(default), metavar="DIR", help=f"where everything is kept (default {default})"
+        "--store",
+        type=Path,
+        default=Path(default) if default else None,
+        metavar="DIR",
+        help=f"where everything is kept (default {default or f'{DEV_STORES}/NAME, by the name of the application'})",
     )
     if durability:
         command.add_argument(

@@ -1,6 +1,7 @@
 """One application hosted in this process: on an embedded server with a store of its own, or on somebody's NATS."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
@@ -8,16 +9,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regrow.actors import Node, System
-from regrow.bus import EmbeddedServer, ServerFailed, open_bus
+from regrow.agents.tool_agent import CREDS
+from regrow.bus import EmbeddedServer, open_bus
 from regrow.bus.connection import ServerAddress, connect
+from regrow.cli.failures import CommandFailed
 
 Durability = Literal["disk", "process"]
+
+SERVER = "REGROW_NATS_SERVER"
+"""The environment variable that names a nats-server to be used in the place of the installed one."""
 
 
 @asynccontextmanager
 async def embedded(system: System, store: Path, durability: Durability, *, port: int = 0) -> AsyncGenerator[Node]:
-    """The application on an embedded server; when the server dies the block is cancelled and ``ServerFailed`` is raised."""
-    async with EmbeddedServer(store / "nats", durability, port=port) as server, asyncio.TaskGroup() as watching:
+    """The application on an embedded server; when the server dies the block is cancelled and ``CommandFailed`` is raised."""
+    server = EmbeddedServer(store / "nats", durability, port=port, binary=_chosen_binary())
+    async with server, asyncio.TaskGroup() as watching:
         watch = watching.create_task(_watch(server))
         async with _hosted(system, ServerAddress(url=server.url), create=server.created) as node:
             server.settle()
@@ -27,7 +34,9 @@ async def embedded(system: System, store: Path, durability: Durability, *, port:
 
 @asynccontextmanager
 async def remote(system: System, address: ServerAddress, *, create: bool) -> AsyncGenerator[Node]:
-    """The application on a NATS server that is already there."""
+    """The application on a NATS server that is already there. A credentials file goes by the environment to its processes."""
+    if address.creds is not None:
+        os.environ[CREDS] = str(address.creds.absolute())
     async with _hosted(system, address, create=create) as node:
         yield node
 
@@ -56,4 +65,17 @@ async def _hosted(system: System, address: ServerAddress, *, create: bool) -> As
 
 async def _watch(server: EmbeddedServer) -> None:
     code = await server.wait_exited()
-    raise ServerFailed(f"it ended with code {code} while it was in use; start the same command again")
+    raise CommandFailed(
+        f"the embedded nats-server ended with code {code} while it was in use, {server.store / 'server.log'} may say why; "
+        "what was acknowledged is kept, the same command goes on from there"
+    )
+
+
+def _chosen_binary() -> Path | None:
+    """The nats-server that the environment names; None for the installed one."""
+    named = os.environ.get(SERVER)
+    if not named:
+        return None
+    if not os.access(named, os.X_OK) or Path(named).is_dir():
+        raise CommandFailed(f"{SERVER} names {named}, which is no program that can be run: correct it, or unset it")
+    return Path(named)

@@ -13,16 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from regrow.agents.food_tools import Source
 from regrow.agents.usda import fetch_usda, sample_path
 from regrow.agents.witness import sightings
 from regrow.cli.demo_worker import QUESTIONS, work
 from regrow.cli.failures import CommandFailed
-from regrow.cli.food_run import Plan, Store
+from regrow.cli.food_run import model_line, planned
 from regrow.cli.parser import say
+from regrow.cli.run_store import ALL, Store
 
 RESTARTS_MAX = 50
-FULL = 10_000_000
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -30,10 +29,16 @@ def run(chosen: argparse.Namespace) -> int:
     store = Store(chosen.store)
     if chosen.worker:
         return work(store, chosen)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the worker puts everything away first
     begin(store, chosen)
     started_ns = time.time_ns()
-    restarts, spawned_ns = supervise(chosen, started_ns)
-    result = json.loads((store.path / "result.json").read_bytes())
+    try:
+        restarts, spawned_ns = supervise(chosen, started_ns)
+    except WorkerEnded as ended:
+        if ended.code < 0:
+            raise CommandFailed(f"{ended}; what it did is kept, the same command goes on from there") from None
+        return ended.code
+    result = json.loads(store.result.read_bytes())
     document: dict[str, Any] = {
         **result,
         "restarts": restarts,
@@ -53,39 +58,54 @@ def begin(store: Store, chosen: argparse.Namespace) -> None:
     if store.finished:
         store.clear()
     path = fetch_usda(Path(".regrow/usda")) if chosen.full else sample_path()
-    plan = Plan(Source(str(path.absolute())), FULL if chosen.full else chosen.products)
-    if store.plan is not None:
-        say(f"an unfinished demo lies in {store.path}: going on with it")
+    plan = planned(path, ALL if chosen.full else chosen.products)
+    unfinished = store.plan is not None
     store.begin(plan)
-    if not store.finished:
-        say("model: rules (hand-written and deterministic, no language model is involved)")
+    if unfinished:
+        say(f"an unfinished demo lies in {store.path}: going on with it")
+    say(model_line())
 
 
 def supervise(chosen: argparse.Namespace, started_ns: int) -> tuple[int, int]:
-    """Keeps a worker running until it ends by itself; restarts so far, and when the last worker was started."""
+    """Keeps a worker running until it ends by itself; restarts so far, and when the last worker was started.
+
+    Raises ``WorkerEnded`` when it fails, and ``CommandFailed`` when it is killed again and again.
+    """
     restarts, spawned_ns = 0, started_ns
     kill = bool(chosen.kill)
-    while True:
-        code = worker(chosen, kill=kill)
-        if code == 0:
-            return restarts, spawned_ns
-        if code != -signal.SIGKILL or restarts >= RESTARTS_MAX:
-            raise CommandFailed("the demo's worker failed; what it did is kept, the same command goes on from there")
+    while (code := worker(chosen, kill=kill)) != 0:
+        if code != -signal.SIGKILL:
+            raise WorkerEnded(code)
+        if restarts >= RESTARTS_MAX:
+            raise CommandFailed(
+                f"the demo's worker was killed {restarts + 1} times; what it did is kept, the same command goes on from there"
+            )
         restarts, kill = restarts + 1, False
         say("the worker was killed with SIGKILL; starting it again, it regrows from the log")
         spawned_ns = time.time_ns()
+    return restarts, spawned_ns
+
+
+class WorkerEnded(Exception):
+    """The worker ended with this code and has said why; a negative one is the signal that ended it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the demo's worker ended with code {code}")
+        self.code = code
 
 
 def worker(chosen: argparse.Namespace, *, kill: bool) -> int:
     """One worker process, from start to end; it ends with this process, by the pipe that it reads."""
     command = [sys.executable, "-m", "regrow.cli", "demo", "--worker", "--store", str(chosen.store)]
     command += ["--durability", chosen.durability, *(["--kill"] if kill else [])]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    # In a session of its own: Ctrl-C is this process's to judge.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             return process.wait()
-        except KeyboardInterrupt:
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
             process.wait()
-            raise
 
 
 def recovery_ms(witness: Path, spawned_ns: int) -> int:

@@ -5,7 +5,8 @@ import sys
 
 from regrow.agents.store import CatalogStore
 from regrow.cli.failures import CommandFailed
-from regrow.cli.food_run import Store
+from regrow.cli.parser import say
+from regrow.cli.run_store import Store
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -13,6 +14,8 @@ def run(chosen: argparse.Namespace) -> int:
     store = Store(chosen.store)
     if not store.catalog.exists():
         raise CommandFailed(f"nothing is indexed in {store.path}; first: regrow index --store {store.path}")
+    if not store.finished:
+        say(f"the run in {store.path} is not finished: these are the cards that are filed so far")
     out = sys.stdout.buffer
     with CatalogStore(store.catalog) as catalog:
         if not chosen.json:

@@ -5,26 +5,27 @@ import json
 import sys
 from pathlib import Path
 
-from regrow.agents.food_tools import Source
 from regrow.agents.usda import fetch_usda, sample_path
-from regrow.cli.failures import CommandFailed
-from regrow.cli.food_run import Plan, Store, hosted, index
+from regrow.cli.food_run import NothingToIndex, hosted, index, planned
 from regrow.cli.parser import say
 from regrow.cli.progress import Progress
+from regrow.cli.run_store import ALL, Plan, Store
 from regrow.cli.session import run_until_stopped
-
-PRODUCTS_MAX = 10_000_000
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Indexes and researches; prints what came of it."""
-    if chosen.file is not None and not chosen.file.is_file():
-        raise CommandFailed(f"there is no file {chosen.file}; give a .csv or .jsonl file, or none for the sample")
     path = chosen.file or (fetch_usda(Path(".regrow/usda")) if chosen.source == "usda" else sample_path())
-    plan = Plan(Source(str(path.absolute()), chosen.id, chosen.text), chosen.products or PRODUCTS_MAX)
+    plan = planned(path, chosen.products or ALL, chosen.id, chosen.text)
     store = Store(chosen.store)
+    if store.plan is not None and not store.finished:
+        say(f"an unfinished run lies in {store.path}: going on with it")
     store.begin(plan)
-    return run_until_stopped(_index(store, plan, chosen))
+    try:
+        return run_until_stopped(_index(store, plan, chosen))
+    except* NothingToIndex:
+        store.clear()
+        raise
 
 
 async def _index(store: Store, plan: Plan, chosen: argparse.Namespace) -> int:

@@ -6,7 +6,8 @@ import msgspec
 
 from regrow.agents.card import Recommendation
 from regrow.cli.failures import CommandFailed
-from regrow.cli.food_run import Store, hosted, recommend
+from regrow.cli.food_run import hosted, recommend
+from regrow.cli.run_store import Store
 from regrow.cli.session import run_until_stopped
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from regrow.actors import load_system
+from regrow.actors import System, load_system
 from regrow.bus.connection import resolve
 from regrow.cli.parser import say
 from regrow.cli.session import remote, run_until_stopped
@@ -10,11 +10,10 @@ from regrow.cli.session import remote, run_until_stopped
 
 def run(chosen: argparse.Namespace) -> int:
     """Hosts the application until it is interrupted."""
-    return run_until_stopped(_run(chosen))
+    return run_until_stopped(_run(load_system(chosen.app), chosen))
 
 
-async def _run(chosen: argparse.Namespace) -> int:
-    system = load_system(chosen.app)
+async def _run(system: System, chosen: argparse.Namespace) -> int:
     address = resolve(url=chosen.nats, context=chosen.context, creds=chosen.creds)
     async with remote(system, address, create=chosen.create) as node:
         say(f"{system.name} runs on {address}; Ctrl-C stops it")
