@@ -160,13 +160,14 @@ class Fold:
                     self.image.opened.failure = failure
                 case Turn():
                     self._turn(entry, sequence)
-                case Snapshot(image):
-                    self._restore(image)
+                case _:
+                    self._restore(entry.image)
 
     def snapshot(self) -> Snapshot:
         """The image as a record's entry, from which a fold goes on as if it had seen the whole log."""
         image = msgspec.structs.replace(self.image, records=0)
-        return Snapshot(msgspec.Raw(encode(_Stored(msgspec.Raw(encode(state_of(self.actor))), image))))
+        stored = _Stored(msgspec.Raw(encode(state_of(self.actor))), image)
+        return Snapshot(msgspec.Raw(msgspec.json.encode(stored)))  # what is known of others stays in its order
 
     def _opened(self, message: Letter) -> Open:
         opened = self.image.opened
@@ -206,10 +207,15 @@ def _remember(image: Image, cause: Cause, reply: Outcome) -> None:
         asked.replies[cause.id] = reply
         _keep_newest(image.asked, asker, asked)
     else:
-        image.replies[scoped(cause.box, cause.id)] = reply
-        image.reply_bytes += _size(reply)
-        while len(image.replies) > REPLIES_KEPT or (image.reply_bytes > REPLY_BYTES_KEPT and len(image.replies) > 1):
-            image.reply_bytes -= _size(image.replies.pop(next(iter(image.replies))))
+        _remember_reply(image, scoped(cause.box, cause.id), reply)
+
+
+def _remember_reply(image: Image, message: str, reply: Outcome) -> None:
+    image.replies[message] = reply
+    image.reply_bytes += _size(message, reply)
+    while len(image.replies) > REPLIES_KEPT or (image.reply_bytes > REPLY_BYTES_KEPT and len(image.replies) > 1):
+        oldest = next(iter(image.replies))
+        image.reply_bytes -= _size(oldest, image.replies.pop(oldest))
 
 
 def _keep_newest(known: dict[str, K], peer: str, value: K) -> None:
@@ -219,10 +225,9 @@ def _keep_newest(known: dict[str, K], peer: str, value: K) -> None:
         del known[next(iter(known))]
 
 
-def _size(reply: Outcome) -> int:
-    if reply.failure is not None:
-        return len(reply.failure.message)
-    return len(reply.value or b"")
+def _size(message: str, reply: Outcome) -> int:
+    failed = reply.failure
+    return len(message) + len(failed.message if failed is not None else reply.value or b"")
 
 
 def fold(cls: type[Actor], key: str, records: list[Stored]) -> Fold:
@@ -234,5 +239,5 @@ def fold(cls: type[Actor], key: str, records: list[Stored]) -> Fold:
 
 
 def state_json(actor: Actor) -> bytes:
-    """The state as JSON with sorted keys, to compare and to show."""
+    """The state as JSON, the same for equal states, to compare and to show."""
     return encode(state_of(actor))
