@@ -24,7 +24,7 @@ from regrow.models import Prompt
 
 
 class Research(Message[ProductCard]):
-    """Research the product whose id is this researcher's key."""
+    """Research the product whose id is this researcher's key. Refused, with the reason, when a step has failed for good."""
 
 
 class Answer(Message[Recommendation]):
@@ -54,6 +54,13 @@ class Researcher(Agent):
 
     @command
     async def research(self, message: Research) -> ProductCard:
+        """The product's card. A failed step is recorded as such: another attempt at this turn would only find it again."""
+        try:
+            return await self._card()
+        except StepFailed as failed:
+            raise Refused(failed.message, error=failed.error) from None
+
+    async def _card(self) -> ProductCard:
         """Thirteen steps, four of them model calls; independent ones run side by side."""
         product = await lookup(self.key)
         reading, portion = await asyncio.gather(

@@ -2,19 +2,26 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from regrow.actors.records import Record, Steps
+from regrow.actors.records import Record, Steps, Turn
 from regrow.agents.witness import Sighting, sightings
 from regrow.bus import Address, Bus, Stored, decode
 
 READS_AT_ONCE = 32
 
 StepId = tuple[str, str]
-"""Actor and step key."""
+"""Actor and step key, which is unique within one turn of the actor."""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A step as one turn has recorded it: executions after the turn before and before the record are the turn's own."""
+
+    after_ns: int
+    stored_ns: int
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -28,18 +35,23 @@ class Audit(msgspec.Struct, frozen=True):
     """Executions of a step that had run before without its outcome being recorded: what was open at a kill."""
 
 
-def compare(seen: Iterable[Sighting], recorded_ns: dict[StepId, int]) -> Audit:
+def compare(seen: Iterable[Sighting], recorded: Mapping[StepId, Sequence[Recorded]]) -> Audit:
     """Counts executions, repetitions after a record, and repetitions without one. Pure."""
     times: defaultdict[StepId, list[int]] = defaultdict(list)
     for sighting in seen:
         times[sighting.actor, sighting.step].append(sighting.time_ns)
     again = in_flight = total = 0
     for step, executions in times.items():
+        records = recorded.get(step, ())
         total += len(executions)
-        stored_ns = recorded_ns.get(step)
-        after = [each for each in executions if stored_ns is not None and each > stored_ns]
-        again += len(after)
-        in_flight += len(executions) - len(after) - 1 if len(executions) > len(after) else 0
+        allowed: defaultdict[Recorded | None, int] = defaultdict(int)
+        for time_ns in executions:
+            own = next((each for each in records if each.after_ns < time_ns <= each.stored_ns), None)
+            if own is None and any(each.stored_ns < time_ns for each in records):
+                again += 1
+            else:
+                allowed[own] += 1
+        in_flight += sum(count - 1 for count in allowed.values())
     return Audit(total, again, in_flight)
 
 
@@ -51,7 +63,7 @@ async def audit(bus: Bus, witness: Path) -> Audit:
         counted[sighting.actor, sighting.step] += 1
     actors = {actor for (actor, _), times in counted.items() if times > 1}
     limit = asyncio.Semaphore(READS_AT_ONCE)
-    recorded: dict[StepId, int] = {}
+    recorded: dict[StepId, list[Recorded]] = {}
 
     async def read(actor: str) -> None:
         kind, _, key = actor.partition("/")
@@ -64,12 +76,17 @@ async def audit(bus: Bus, witness: Path) -> Audit:
     return compare(seen, recorded)
 
 
-def recorded_steps(actor: str, records: list[Stored]) -> dict[StepId, int]:
-    """When the server stored the outcome of each step of an actor, in nanoseconds since 1970."""
-    times: dict[StepId, int] = {}
+def recorded_steps(actor: str, records: Iterable[Stored]) -> dict[StepId, list[Recorded]]:
+    """When the server first stored the outcome of each step of an actor, turn by turn, in nanoseconds since 1970."""
+    found: defaultdict[StepId, list[Recorded]] = defaultdict(list)
+    turn_before_ns = 0
     for stored in records:
         for entry in decode(stored.data, Record, "record").entries:
-            if isinstance(entry, Steps):
+            if isinstance(entry, Turn):
+                turn_before_ns = stored.time_ns
+            elif isinstance(entry, Steps):
                 for step in entry.steps:
-                    times.setdefault((actor, step.key), stored.time_ns)
-    return times
+                    earlier = found[actor, step.key]
+                    if not earlier or earlier[-1].after_ns != turn_before_ns:
+                        earlier.append(Recorded(turn_before_ns, stored.time_ns))
+    return dict(found)

@@ -92,6 +92,11 @@ async def index(
         status = await run.ask(Progress())
         on_progress(status)
         await asyncio.sleep(POLL_S)
+    if status.products_failed:
+        raise CommandFailed(
+            f"{status.products_failed:,} of {status.products:,} products could not be researched, the first is "
+            f"{status.first_failed.rstrip('.')}; the others are filed, and the same command tries these again"
+        )
     return status
 
 
