@@ -11,6 +11,10 @@ import pytest
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, str], str]]
 
 
+class Endpoint(ThreadingHTTPServer):
+    request_queue_size = 128  # the library's 5 refuses connections that come all at once
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], str]]:
     """Starts an endpoint that answers each request's JSON with (status, headers, body); gives its base URL."""
@@ -32,7 +36,7 @@ def serve() -> Iterator[Callable[[Answer], str]]:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the name is BaseHTTPRequestHandler's
                 """Say nothing on standard error."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = Endpoint(("127.0.0.1", 0), Handler)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         running.append((server, thread))
