@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: demo test check format lock bench coverage clean
+.PHONY: demo test check format lock bench kills coverage clean
 
 demo: $(READY)
 	$(BIN)/regrow demo --kill $(ARGS)
@@ -26,6 +26,10 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/regrow bench tell ask append steps recover --json
+
+# SIGKILL at 20 random moments; in the end the cards must be the same bytes as those of an undisturbed run.
+kills: $(READY)
+	$(BIN)/python bench/kill_and_compare.py $(ARGS)
 
 # The pure cores must be covered whole, branches included; tests/pure_cores.txt lists them.
 coverage: $(READY)

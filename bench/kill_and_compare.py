@@ -1,0 +1,137 @@
+"""Kills ``regrow index`` with SIGKILL at random moments, starts it again each time, and compares what comes out in the end.
+
+The same catalogue is indexed twice: undisturbed, which says how long it takes, and killed. Each run lives a random time, so drawn
+that the kills together come when some two thirds of the work are done: they hit the start, the work and the recovery. A kill
+ends the command alone; its server and its tool process have to notice by themselves. Should a run reach its end before all
+kills have come, another store is begun for those that are left. The exports of all stores must be the same bytes.
+
+    python bench/kill_and_compare.py --kills 20 --products 1000 --seed 1
+
+Prints one JSON line; exits 1 when the bytes differ.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DONE_AT_LAST_KILL = 0.67
+"""The share of the work that is expected to be done when the last kill comes."""
+
+
+def main() -> int:
+    """Compares and prints."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--products", type=int, default=1_000)
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="regrow-kills-") as folder:
+        undisturbed = Index(Path(folder, "undisturbed"), chosen.products)
+        undisturbed_s = undisturbed.finish()
+        start_s = undisturbed.finish()
+        life_max_s = longest_life(undisturbed_s, start_s=start_s, kills=chosen.kills)
+        say(
+            f"undisturbed: {undisturbed_s:.1f} s, {start_s:.1f} s of it to start; each run now lives up to {life_max_s:.1f} s"
+        )
+        disturbed, lives = disturb(Path(folder), chosen, life_max_s)
+        expected, found = undisturbed.exported(), {each.exported() for each in disturbed}
+    document = {
+        "v": 1,
+        "kills": chosen.kills,
+        "products": chosen.products,
+        "sha256_undisturbed": expected,
+        "sha256_killed": " ".join(sorted(found)),
+        "equal": found == {expected},
+        "seconds": round(time.monotonic() - began, 1),
+        "seed": chosen.seed,
+        "kills_at_work": sum(life_s > start_s for life_s in lives),
+        "stores": len(disturbed),
+        "undisturbed_seconds": round(undisturbed_s, 1),
+    }
+    print(json.dumps(document))  # noqa: T201 # a script prints
+    return 0 if document["equal"] else 1
+
+
+class Index:
+    """``regrow index`` on a store of its own."""
+
+    def __init__(self, store: Path, products: int) -> None:
+        self._store = store
+        self._products = products
+
+    def finish(self) -> float:
+        """Runs it to its end; how long that took, in seconds."""
+        began = time.monotonic()
+        process = self._start()
+        _, said = process.communicate()
+        self._check(process, said)
+        return time.monotonic() - began
+
+    def killed_after(self, life_s: float) -> bool:
+        """Runs it and kills it after this time; False when it has reached its end before."""
+        process = self._start()
+        try:
+            _, said = process.communicate(timeout=life_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return process.returncode < 0
+        self._check(process, said)
+        return False
+
+    def exported(self) -> str:
+        """SHA-256 of the exported cards."""
+        command = [sys.executable, "-m", "regrow.cli", "export", "--json", "--store", str(self._store)]
+        return hashlib.sha256(subprocess.run(command, check=True, capture_output=True).stdout).hexdigest()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "regrow.cli", "index", "--json", "--store", str(self._store)]
+        command += ["--products", str(self._products)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def _check(self, process: subprocess.Popen[bytes], said: bytes) -> None:
+        if process.returncode != 0:
+            raise SystemExit(f"regrow index ended with {process.returncode}:\n{said.decode(errors='replace')}")
+
+
+def longest_life(whole_s: float, *, start_s: float, kills: int) -> float:
+    """Runs that live a random time up to this one do their share of the work between them.
+
+    The first ``start_s`` of a life are no work. A life drawn evenly from 0 to ``longest`` works (longest - start)² / (2 longest)
+    on average; that is the share of one kill, and this solves it for ``longest``.
+    """
+    share_s = DONE_AT_LAST_KILL * max(whole_s - start_s, 0.1) / kills
+    middle_s = start_s + share_s
+    return middle_s + math.sqrt(middle_s**2 - start_s**2)
+
+
+def disturb(folder: Path, chosen: argparse.Namespace, life_max_s: float) -> tuple[list[Index], list[float]]:
+    """Stores whose runs were killed that often between them and then finished; how long each killed run had lived, seconds."""
+    draw = random.Random(chosen.seed)
+    stores: list[Index] = []
+    lives: list[float] = []
+    while len(lives) < chosen.kills:
+        index = Index(folder / f"killed-{len(stores)}", chosen.products)
+        stores.append(index)
+        while len(lives) < chosen.kills and index.killed_after(life_s := draw.uniform(0.0, life_max_s)):
+            lives.append(life_s)
+            say(f"kill {len(lives)} after {life_s:.2f} s")
+        say(f"then it took {index.finish():.1f} s to the end")
+    return stores, lives
+
+
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 # a script prints
+
+
+if __name__ == "__main__":
+    sys.exit(main())
