@@ -6,7 +6,7 @@ for the log forgets what it holds, reads the log and lets the turn run again. It
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Protocol
@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 LETTERS_AT_ONCE = 64
 """Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
-CERTAIN = (DefinitionError, FoldDiffers, StateChangedOutsideEvent, WouldDeadlock)
+CERTAIN = (DefinitionError, FoldDiffers, PayloadTooLarge, StateChangedOutsideEvent, WouldDeadlock)
 """Errors that would come again however often the turn is tried."""
 
 
@@ -76,7 +76,7 @@ class Surroundings(Protocol):
     bus: Bus
     policy: Policy
 
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
     def count(self, what: str) -> None: ...
@@ -409,5 +409,11 @@ def _refusal(no: Refused) -> Outcome:
 
 
 def _defect(error: Exception) -> Failure:
-    kind = DEADLOCK if isinstance(error, WouldDeadlock) else DEFECT
+    match error:
+        case WouldDeadlock():
+            kind = DEADLOCK
+        case PayloadTooLarge():
+            kind = TOO_LARGE
+        case _:
+            kind = DEFECT
     return failure(kind, f"{type(error).__name__}: {error}")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from itertools import islice
 from typing import Any
@@ -67,9 +67,9 @@ class Host:
                 for group in self._groups.values():
                     group.clear()
 
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
         """A task of this host, in a context of its own: what a handler's context carries is none of its business."""
-        return Context().run(self._tasks.create_task, _guarded(coroutine))
+        return Context().run(self._tasks.create_task, _guarded(function, *arguments))
 
     def remote_tool(self, name: str) -> Remote | None:
         """How to call a tool that a tool agent serves; None for one that runs in the actor's own process."""
@@ -88,7 +88,7 @@ class Host:
     def _receive(self, delivery: Delivery) -> None:
         group = self._groups.get(delivery.address.kind)
         if group is None:
-            self.start(self._refuse_unknown(delivery))
+            self.start(self._refuse_unknown, delivery)
         elif shard_of(delivery.address) in self._held:
             group.receive(delivery)
 
@@ -111,7 +111,7 @@ class Host:
             return
         group = self._groups.get(address.kind)
         if group is not None and shard_of(address) in self._held:
-            self.start(self._answer(group, address, request))
+            self.start(self._answer, group, address, request)
 
     async def _answer(self, group: "_Group", address: Address, request: Request) -> None:
         body, given = reply_message(await self._outcome(group, address, request.body))
@@ -171,9 +171,9 @@ class _Group:
         cell = self.cell(delivery.address)
         cell.put(delivery)
         if cell.trouble is not None:
-            self.start(cell.complain())
+            self.start(cell.complain)
         elif delivery.address not in self._draining:
-            self._draining[delivery.address] = self.start(self._drain(cell))
+            self._draining[delivery.address] = self.start(self._drain, cell)
 
     def clear(self, shard: int | None = None) -> None:
         """Drops the actors of a shard, or all: their turns are cancelled, and whoever has the shard goes on from the log."""
@@ -201,12 +201,12 @@ class _Group:
         del self._draining[cell.address]
         self._cells.move_to_end(cell.address)
         if not cell.idle and cell.trouble is None:
-            self._draining[cell.address] = self.start(self._drain(cell))
+            self._draining[cell.address] = self.start(self._drain, cell)
 
     def _mend(self, cell: Cell) -> None:
         if self._cells.get(cell.address) is cell:
             cell.forget()
-            self._draining[cell.address] = self.start(self._drain(cell))
+            self._draining[cell.address] = self.start(self._drain, cell)
 
     def _passivate(self) -> None:
         excess = len(self._cells) - self.kind.idle_max - len(self._draining)
@@ -216,10 +216,10 @@ class _Group:
                 del self._cells[address]
 
 
-async def _guarded(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Runs a coroutine whose failure is nobody's but its own, lest it takes all tasks of the host with it."""
+async def _guarded(function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Runs a task whose failure is nobody's but its own, lest it takes all tasks of the host with it."""
     try:
-        await coroutine
+        await function(*arguments)
     except Exception as error:  # the supervised edge: what no actor is to blame for
         _log.exception("a task of the host failed", error=str(error))
 

@@ -21,7 +21,7 @@ def next_record_id() -> str:
 
 
 class Writer:
-    """Appends entries to one log and folds what was stored. ``start`` runs a coroutine in a task that the host owns."""
+    """Appends entries to one log and folds what was stored. ``start`` runs a function in a task that the host owns."""
 
     def __init__(self, log: EventLog, address: Address, fold: Fold, start: Callable[..., asyncio.Task[None]]) -> None:
         self._log = log
@@ -39,7 +39,7 @@ class Writer:
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((entry, stored))
         if self._draining is None:
-            self._draining = self._start(self._drain())
+            self._draining = self._start(self._drain)
         return stored
 
     async def _drain(self) -> None:
