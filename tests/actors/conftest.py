@@ -4,12 +4,14 @@ import base64
 import os
 import secrets
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AsyncExitStack
+from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from regrow.actors.dead_letter import DeadLetter
 from regrow.bus import Bus, EmbeddedServer, MemoryBus, decode, encode, open_bus
@@ -24,6 +26,13 @@ async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     async with EmbeddedServer(tmp_path_factory.mktemp("actors") / "store", durability="process") as server:
         yield server
         os.kill(server.pid, signal.SIGKILL)  # with all these streams it would take its time to go
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What was logged, instead of the same rendered with all its locals."""
+    with capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture
