@@ -37,11 +37,10 @@ def main() -> int:
         undisturbed = Index(Path(folder, "undisturbed"), chosen.products)
         undisturbed_s = undisturbed.finish()
         start_s = undisturbed.finish()
-        life_max_s = longest_life(undisturbed_s, start_s=start_s, kills=chosen.kills)
-        say(
-            f"undisturbed: {undisturbed_s:.1f} s, {start_s:.1f} s of it to start; each run now lives up to {life_max_s:.1f} s"
-        )
-        disturbed, lives = disturb(Path(folder), chosen, life_max_s)
+        between_s = lives(undisturbed_s, start_s=start_s, kills=chosen.kills)
+        say(f"undisturbed: {undisturbed_s:.1f} s, {start_s:.1f} s of it to start and stop")
+        say(f"each run now lives {between_s[0]:.1f} to {between_s[1]:.1f} s")
+        disturbed, lived = disturb(Path(folder), chosen, between_s)
         expected, found = undisturbed.exported(), {each.exported() for each in disturbed}
     document = {
         "v": 1,
@@ -52,7 +51,7 @@ def main() -> int:
         "equal": found == {expected},
         "seconds": round(time.monotonic() - began, 1),
         "seed": chosen.seed,
-        "kills_at_work": sum(life_s > start_s for life_s in lives),
+        "kills_at_work": sum(life_s > start_s for life_s in lived),
         "stores": len(disturbed),
         "undisturbed_seconds": round(undisturbed_s, 1),
     }
@@ -102,30 +101,32 @@ class Index:
             raise SystemExit(f"regrow index ended with {process.returncode}:\n{said.decode(errors='replace')}")
 
 
-def longest_life(whole_s: float, *, start_s: float, kills: int) -> float:
-    """Runs that live a random time up to this one do their share of the work between them.
+def lives(whole_s: float, *, start_s: float, kills: int) -> tuple[float, float]:
+    """The shortest and the longest life of a run, so that runs of random lives do their share of the work between them.
 
-    The first ``start_s`` of a life are no work. A life drawn evenly from 0 to ``longest`` works (longest - start)² / (2 longest)
-    on average; that is the share of one kill, and this solves it for ``longest``.
+    The first ``start_s`` of a life are no work; the shortest life is half of it. A life drawn evenly works
+    (longest - start)² / (2 (longest - shortest)) on average; that is the share of one kill, and this solves it for the longest.
     """
     share_s = DONE_AT_LAST_KILL * max(whole_s - start_s, 0.1) / kills
-    middle_s = start_s + share_s
-    return middle_s + math.sqrt(middle_s**2 - start_s**2)
+    shortest_s = start_s / 2
+    return shortest_s, start_s + share_s + math.sqrt(share_s**2 + 2 * share_s * (start_s - shortest_s))
 
 
-def disturb(folder: Path, chosen: argparse.Namespace, life_max_s: float) -> tuple[list[Index], list[float]]:
+def disturb(
+    folder: Path, chosen: argparse.Namespace, between_s: tuple[float, float]
+) -> tuple[list[Index], list[float]]:
     """Stores whose runs were killed that often between them and then finished; how long each killed run had lived, seconds."""
     draw = random.Random(chosen.seed)
     stores: list[Index] = []
-    lives: list[float] = []
-    while len(lives) < chosen.kills:
+    lived: list[float] = []
+    while len(lived) < chosen.kills:
         index = Index(folder / f"killed-{len(stores)}", chosen.products)
         stores.append(index)
-        while len(lives) < chosen.kills and index.killed_after(life_s := draw.uniform(0.0, life_max_s)):
-            lives.append(life_s)
-            say(f"kill {len(lives)} after {life_s:.2f} s")
+        while len(lived) < chosen.kills and index.killed_after(life_s := draw.uniform(*between_s)):
+            lived.append(life_s)
+            say(f"kill {len(lived)} after {life_s:.2f} s")
         say(f"then it took {index.finish():.1f} s to the end")
-    return stores, lives
+    return stores, lived
 
 
 def say(text: str) -> None:

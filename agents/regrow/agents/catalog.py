@@ -3,6 +3,7 @@
 from regrow.actors import Actor, Event, Message, Refused, StepFailed, command, event
 from regrow.agents.card import ProductCard
 from regrow.agents.food_tools import Loaded, Source, file_cards, ingest
+from regrow.agents.product import CatalogueError
 
 
 class Load(Message[Loaded]):
@@ -45,6 +46,8 @@ class Catalog(Actor):
         """Takes the rows in, exactly once: a row batch and the position it has reached are one transaction."""
         try:
             loaded = await ingest(load.source)
+        except CatalogueError as unreadable:
+            raise Refused(str(unreadable), error=type(unreadable).__name__) from None
         except StepFailed as failed:
             raise Refused(failed.message, error=failed.error) from None
         self.emit(RowsLoaded(source=load.source, loaded=loaded))

@@ -216,13 +216,21 @@ class Lot(Actor):
         outcomes = await asyncio.gather(*(self._card(product) for product in products))
         cards = [each for each in outcomes if isinstance(each, ProductCard)]
         failed = {product: each for product, each in zip(products, outcomes, strict=True) if isinstance(each, str)}
-        if cards:
-            catalog = self.ref(Catalog, CATALOG_KEY)
-            await catalog.ask(FileCards(lot=lot.number, cards=cards), timeout_s=LOT_TIMEOUT_S)
+        if cards and (unfiled := await self._file(lot, cards)):
+            cards, failed = [], failed | {each.id: unfiled for each in cards}
         why = next((f"{product}: {reason}" for product, reason in failed.items()), "")
         self.send(
             self.ref(Coordinator, lot.run), LotDone(number=lot.number, cards=len(cards), failed=list(failed), why=why)
         )
+
+    async def _file(self, lot: ResearchLot, cards: list[ProductCard]) -> str:
+        """Why the cards could not be filed; empty when they are."""
+        filing = FileCards(lot=lot.number, cards=cards)
+        try:
+            await self.ref(Catalog, CATALOG_KEY).ask(filing, timeout_s=LOT_TIMEOUT_S)
+        except (Refused, AskFailed, AskTimeout) as failed:
+            return str(failed)
+        return ""
 
     async def _card(self, product: str) -> ProductCard | str:
         """A product's card, or why there is none."""

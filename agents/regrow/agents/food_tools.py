@@ -17,7 +17,14 @@ from regrow.agents.product import Product
 from regrow.agents.question import Wish
 from regrow.agents.recommend import NothingLike
 from regrow.agents.rules_food import WATCHED
-from regrow.agents.source import read_batches, read_products
+from regrow.agents.source import (
+    EmptyCatalogue,
+    UnreadableCatalogue,
+    WrongColumns,
+    WrongEncoding,
+    read_batches,
+    read_products,
+)
 from regrow.agents.statistics import percentiles
 from regrow.agents.store import CatalogStore, UnknownProduct
 from regrow.agents.verify import Verified
@@ -33,6 +40,8 @@ CALL_S = 10.0
 """How long a call waits for a tool agent, seconds; most take a millisecond, the first statistics of a large category a second."""
 AGAIN = Retry(attempts=3)
 """For what a tool agent serves: its process may die in the middle of a call. These tools only read, so they may run again."""
+WRITING = Retry(attempts=1_000)
+"""For what writes to the catalogue: it fails for want of space or for its lock, which others have to mend, and may be repeated."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -64,7 +73,7 @@ def _opened(path: str) -> CatalogStore:
     return CatalogStore(Path(path))
 
 
-@tool
+@tool(raises=(UnreadableCatalogue, EmptyCatalogue, WrongEncoding, WrongColumns), retry=WRITING)
 def ingest(source: Source) -> Loaded:
     """Takes a file into the catalogue. Batches that are there already change nothing, so that it may run again at any point."""
     witness()
@@ -96,7 +105,7 @@ async def lot_products(after: str, size: int) -> list[str]:
     return catalog().ids(after or None, size)
 
 
-@tool
+@tool(retry=WRITING)
 async def file_cards(position: int, cards: list[ProductCard]) -> int:
     """Files cards in one transaction with the position they stand for; a position that is filed already changes nothing."""
     witness()

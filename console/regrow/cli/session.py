@@ -2,22 +2,30 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio
+
 from regrow.actors import Node, System
 from regrow.agents.tool_agent import CREDS
-from regrow.bus import EmbeddedServer, open_bus
+from regrow.bus import DiskFull, EmbeddedServer, open_bus
 from regrow.bus.connection import ServerAddress, connect
+from regrow.bus.server import said_by
 from regrow.cli.failures import CommandFailed
 
 Durability = Literal["disk", "process"]
 
 SERVER = "REGROW_NATS_SERVER"
 """The environment variable that names a nats-server to be used in the place of the installed one."""
+LOOK_S = 0.5
+"""How often it is looked whether the disk is full."""
+FREE_BYTES_MIN = 64 << 10
+LOG_TAIL_BYTES = 4096
 
 
 @asynccontextmanager
@@ -64,8 +72,25 @@ async def _hosted(system: System, address: ServerAddress, *, create: bool) -> As
 
 
 async def _watch(server: EmbeddedServer) -> None:
-    code = await server.wait_exited()
-    raise CommandFailed(
+    """Raises what stands in the way of going on: a server that has met a full disk stays silent, also when there is space again."""
+    while not _disk_full(server):
+        with anyio.move_on_after(LOOK_S):
+            raise _ended(server, await server.wait_exited())
+    raise DiskFull(server.store)
+
+
+def _disk_full(server: EmbeddedServer) -> bool:
+    """Whether there is hardly any space left, or this server has said so."""
+    if shutil.disk_usage(server.store).free < FREE_BYTES_MIN:
+        return True
+    with (server.store / "server.log").open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        lines = said_by(server.pid, log.read().decode(errors="replace"))
+    return any("no space left on device" in line for line in lines)
+
+
+def _ended(server: EmbeddedServer, code: int) -> CommandFailed:
+    return CommandFailed(
         f"the embedded nats-server ended with code {code} while it was in use, {server.store / 'server.log'} may say why; "
         "what was acknowledged is kept, the same command goes on from there"
     )
