@@ -26,13 +26,14 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
     """Starts the command; what still runs at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: object, env: dict[str, str] | None = None, **options: object) -> subprocess.Popen[str]:
+    def begin(*arguments: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "regrow.cli", *map(str, arguments)],
             cwd=tmp_path,
             env={**environment, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},  # type: ignore[call-overload]
         )
         started.append(process)
         return process
@@ -47,8 +48,8 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
 def regrow(start: Start) -> Run:
     """Runs the command to its end."""
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        process = start(*arguments, **options)
+    def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments, env=env)
         out, err = process.communicate(timeout=TIMEOUT_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -59,8 +60,8 @@ def regrow(start: Start) -> Run:
 def sentence(regrow: Run) -> Callable[..., str]:
     """Runs a command that has to fail, and gives the one sentence that it says about it."""
 
-    def run(*arguments: object, code: int = 1, **options: object) -> str:
-        ended = regrow(*arguments, **options)
+    def run(*arguments: object, code: int = 1, env: dict[str, str] | None = None) -> str:
+        ended = regrow(*arguments, env=env)
         assert ended.returncode == code, ended.stderr
         assert "Traceback" not in ended.stderr
         said = [line for line in ended.stderr.splitlines() if line.startswith("regrow: ")]
