@@ -113,8 +113,25 @@ def test_steps_without_a_beginning_are_nobodys() -> None:
 def test_failed_attempts_keep_the_steps_and_the_cause() -> None:
     cause = failure("defect", "broken")
     failed = folded(Begun(letter(1)), Steps((step("a"),)), Failed(letter(1), cause, 1), Failed(letter(1), cause, 2))
-    assert failed.image.opened == Open(letter(1), [step("a")], 2, cause)
-    assert folded(Failed(letter(1), cause, 1)).image.opened == Open(letter(1), [], 1, cause)
+    assert failed.image.opened == Open(letter(1), kept=[step("a")], attempts=2, failure=cause)
+    assert folded(Failed(letter(1), cause, 1)).image.opened == Open(letter(1), attempts=1, failure=cause)
+
+
+def test_another_attempt_runs_what_ended_the_last_one_and_what_was_cancelled_on_the_way() -> None:
+    cancelled = msgspec.structs.replace(step("c"), cancelled=True)
+    cause = failure("defect", "broken")
+    failed = folded(
+        Begun(letter(1)),
+        Steps((step("a"), step("b"), step("c"), step("d"))),
+        Cancelled(cancelled),
+        Failed(letter(1), cause, 1, ("b",)),
+    )
+    assert failed.image.opened is not None
+    assert [each.key for each in failed.image.opened.kept] == ["a", "d"]
+    failed.advance((Steps((step("b"), step("c"))),), 5)
+    assert failed.image.opened.steps == [step("b"), step("c")]
+    failed.advance((Failed(letter(1), cause, 2, ("d",)),), 6)
+    assert [each.key for each in failed.image.opened.kept] == ["a", "b", "c"]
 
 
 def test_a_letter_is_taken_when_it_lies_behind_the_position_of_its_box() -> None:

@@ -164,6 +164,14 @@ async def test_a_live_step_waits_in_patience_for_live_ones(monkeypatch: pytest.M
     await waiting
 
 
+async def test_a_step_of_an_earlier_attempt_answers_whenever_it_is_asked_for_and_is_not_missed() -> None:
+    made, seen = Journal("k/a", [step("", "second")], kept=[step("", "b"), step("", "a"), step(".4")]), list[str]()
+    for tool in ("a", "second", "b"):
+        await ask(made, "", seen, tool)
+    assert seen == ["a", "second", "b"]
+    made.check_done()
+
+
 async def test_equal_calls_open_in_two_tasks_are_ambiguous_unless_pure_or_recorded() -> None:
     made = Journal("k/a", [step(".3")])
     with made.running(key(".0"), pure=False):

@@ -815,3 +815,83 @@ async def test_a_reply_that_was_lost_with_the_asker_is_found_in_the_log_of_the_a
     async with system(app_name).host(await open_another()) as node:
         assert await asking == 2 + 4 + 4
         assert await node.ref(Asker, "b").ask(Total()) == 4
+
+
+# Another attempt
+
+
+async def _cleans_up(actor: Worker) -> list[str]:
+    """The step that fails is followed by others, in its own task and in tasks of their own, before its failure goes on."""
+    try:
+        return [await first_time_fails("x"), await hold("z")]
+    except StepFailed:
+        await work("clean")
+        await asyncio.gather(work("a"), work("b"))
+        raise
+
+
+async def _cancels_a_sibling(actor: Worker) -> list[str]:
+    async with asyncio.TaskGroup() as group:
+        slow = group.create_task(slow_at_first("slow"))
+        late = group.create_task(first_time_fails("late"))
+    return [slow.result(), late.result(), await hold("z")]
+
+
+@tool
+async def first_time_fails(name: str) -> str:
+    RAN.append(name)
+    if RAN.count(name) == 1:
+        await asyncio.sleep(0)
+        raise ConnectionError("not yet")
+    return name.upper()
+
+
+@tool
+async def slow_at_first(name: str) -> str:
+    RAN.append(name)
+    if RAN.count(name) == 1:
+        await asyncio.Event().wait()
+    return name.upper()
+
+
+async def _races_again(actor: Worker) -> list[str]:
+    """The first attempt leaves steps behind that the second asks for in another order, and goes on to others."""
+    if "failed" not in RAN:
+        await asyncio.gather(work("a"), work("b"))
+        RAN.append("failed")
+        raise ValueError("by something that is not a step")
+    return [await work("b"), await work("a"), await work("c"), await hold("z")]
+
+
+async def _keeps(actor: Worker) -> list[str]:
+    """What the first attempt had done is asked for again between steps of the second."""
+    seen = [await work("a")] if "failed" not in RAN else [await work("first"), await work("a")]
+    seen += await asyncio.gather(work("b"), work("c"))
+    if "failed" not in RAN:
+        RAN.append("failed")
+        raise ValueError("by something that is not a step")
+    return [*seen, await work("last"), await hold("z")]
+
+
+HOW["keeps"] = _keeps
+HOW["cleans up"] = _cleans_up
+HOW["cancels a sibling"] = _cancels_a_sibling
+HOW["races again"] = _races_again
+
+
+@pytest.mark.parametrize(
+    ("how", "answer", "ran"),
+    [
+        ("cleans up", ["X", "Z"], ["x", "clean", "a", "b", "x", "z", "z"]),
+        ("cancels a sibling", ["SLOW", "LATE", "Z"], ["slow", "late", "slow", "late", "z", "z"]),
+        ("keeps", ["FIRST", "A", "B", "C", "LAST", "Z"], ["a", "b", "c", "failed", "first", "last", "z", "z"]),
+        ("races again", ["B", "A", "C", "Z"], ["a", "b", "failed", "b", "a", "c", "z", "z"]),
+    ],
+)
+async def test_another_attempt_may_take_another_way_and_goes_on_there_after_a_kill(
+    open_another: OpenBus, app_name: str, how: str, answer: list[str], ran: list[str]
+) -> None:
+    bus = await open_another()
+    async with killed_at_z(bus, app_name, how) as asking, system(app_name).host(await open_another()):
+        assert await asking == answer
+    assert ran == RAN

@@ -6,10 +6,10 @@ for the log forgets what it holds, reads the log and lets the turn run again. It
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ from regrow.actors.errors import (
     DEFECT,
     REFUSED,
     TOO_LARGE,
+    AmbiguousStep,
     DefinitionError,
     Drift,
     Failure,
@@ -31,12 +32,13 @@ from regrow.actors.errors import (
     WouldDeadlock,
     failure,
 )
-from regrow.actors.image import Fold, fold, state_json
+from regrow.actors.image import Fold, Open, fold, state_json
 from regrow.actors.mailbox import Mailbox
 from regrow.actors.message import Message
 from regrow.actors.outbox import relay
 from regrow.actors.records import Begun, Entry, Failed, Letter, Outcome, Turn
 from regrow.actors.slot import Slot
+from regrow.actors.step import steps_behind
 from regrow.actors.tool import Remote
 from regrow.actors.turn import RunningTurn, closing
 from regrow.actors.wire import letter_of, reply_message, undecodable
@@ -49,7 +51,7 @@ _log = structlog.get_logger(__name__)
 
 LETTERS_AT_ONCE = 64
 """Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
-CERTAIN = (DefinitionError, FoldDiffers, PayloadTooLarge, StateChangedOutsideEvent, WouldDeadlock)
+CERTAIN = (AmbiguousStep, DefinitionError, FoldDiffers, PayloadTooLarge, StateChangedOutsideEvent, WouldDeadlock)
 """Errors that would come again however often the turn is tried."""
 
 
@@ -138,10 +140,11 @@ class Cell:
         reader = incarnate(self._cls, state_of(folded.actor), self.address.key)
         before, sequence = (state_json(reader) if self._host.policy.check_folds else b""), folded.sequence
         try:
-            value = await self._definition.queries[type(message)].method(reader, message)
+            handler = self._definition.queries[type(message)]
+            reply = handler.reply(await handler.method(reader, message))
             if before and folded is self._fold and folded.sequence == sequence and state_json(reader) != before:
                 raise FoldDiffers(str(self.address), state_json(reader).decode(), before.decode())
-            return Outcome(value=msgspec.Raw(encode(value)))
+            return Outcome(value=reply)
         except Refused as no:
             return _refusal(no)
         except Exception as error:  # a user's handler: its failure is the answer
@@ -246,7 +249,7 @@ class Cell:
                     raise self._failed from error
                 if isinstance(error, Drift):
                     raise
-                if not await self._failure(letter, error, 1 + (opened.attempts if opened is not None else 0)):
+                if not await self._failure(folded, letter, error):
                     await self._give_up(folded, letter, _defect(error))
                     return
             else:
@@ -255,16 +258,16 @@ class Cell:
 
     async def _attempt(self, folded: Fold, turn: RunningTurn, letter: Letter, message: Message[Any]) -> Turn:
         """Runs the handler once. A refusal is a reply and decides nothing else; other exceptions are the caller's to judge."""
-        method = self._definition.commands[type(message)].method
+        handler = self._definition.commands[type(message)]
         position = folded.image.position_after(letter)
         self._turn = turn
         try:
-            value = await attempt(turn, method(self._working, message))
+            value = await attempt(turn, handler.method(self._working, message))
             if self._failed is not None:
                 raise self._failed
             turn.conclude()
             self._check_fold(folded, turn)
-            return turn.record(Outcome(value=msgspec.Raw(encode(value))), position)
+            return turn.record(Outcome(value=handler.reply(value)), position)
         except Refused as no:
             if turn.events:
                 self._working = None
@@ -272,9 +275,11 @@ class Cell:
         finally:
             self._turn = None
 
-    async def _failure(self, letter: Letter, error: Exception, number: int) -> bool:
+    async def _failure(self, folded: Fold, letter: Letter, error: Exception) -> bool:
         """Records a failed attempt and waits before the next one; False when there should be none."""
         policy = self._host.policy
+        opened = folded.image.opened or Open(letter)
+        number = opened.attempts + 1
         again = (
             decide(policy.restart, Crashed(error)) == "restart"
             and number < policy.attempts_max
@@ -289,7 +294,9 @@ class Cell:
             exc_info=None if again else error,
         )
         try:
-            await self._append(Failed(letter, _defect(error), number))
+            await self._append(
+                Failed(letter, _defect(error), number, steps_behind(error, (*opened.kept, *opened.steps)))
+            )
         except PayloadTooLarge:
             return False  # the message itself is so large that its attempts cannot be counted
         if again:
@@ -313,8 +320,7 @@ class Cell:
     def _new_turn(self, folded: Fold, letter: Letter) -> RunningTurn:
         if self._working is None:
             self._working = incarnate(self._cls, self._copied(folded), self.address.key)
-        opened = folded.image.opened
-        turn = RunningTurn(self, self._working, letter, opened.steps if opened else [], begun=opened is not None)
+        turn = RunningTurn(self, self._working, letter, folded.image.opened)
         vars(self._working)["_scope"] = turn
         return turn
 
@@ -409,6 +415,7 @@ def _refusal(no: Refused) -> Outcome:
 
 
 def _defect(error: Exception) -> Failure:
+    """What the caller, the log and the dead letter say of it; of a group, what its members say."""
     match error:
         case WouldDeadlock():
             kind = DEADLOCK
@@ -416,4 +423,12 @@ def _defect(error: Exception) -> Failure:
             kind = TOO_LARGE
         case _:
             kind = DEFECT
-    return failure(kind, f"{type(error).__name__}: {error}")
+    return failure(kind, "; ".join(dict.fromkeys(_said(error))))
+
+
+def _said(error: BaseException) -> Iterator[str]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast(BaseExceptionGroup[BaseException], error).exceptions:
+            yield from _said(inner)
+    else:
+        yield f"{type(error).__name__}: {error}"

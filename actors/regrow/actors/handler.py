@@ -9,6 +9,7 @@ import msgspec
 
 from regrow.actors.errors import DefinitionError
 from regrow.actors.message import Event, Message, reply_type
+from regrow.bus import Undecodable, decode, encode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,6 +43,18 @@ class Handler(msgspec.Struct, frozen=True):
     """The message or event class that it takes."""
     returns: Any
     """The type of the reply; None's type where there is none."""
+
+    def reply(self, value: object) -> msgspec.Raw:
+        """The JSON of what the handler returned. Raises ``DefinitionError`` when the caller could not read it as promised."""
+        try:
+            said = msgspec.Raw(encode(value))
+            decode(said, self.returns, "reply")
+        except (TypeError, msgspec.MsgspecError, Undecodable) as error:
+            raise DefinitionError(
+                f"{self.method.__qualname__} returned {type(value).__name__}, but {self.accepts.__name__} is answered with "
+                f"{_show(self.returns)}: {error}"
+            ) from None
+        return said
 
 
 def handlers_of(cls: type, namespace: Mapping[str, Any]) -> list[Handler]:

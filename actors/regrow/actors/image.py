@@ -43,9 +43,19 @@ class Open(msgspec.Struct, omit_defaults=True):
 
     letter: Letter
     steps: list[Step] = []
+    """Those of this attempt, in the order in which they completed."""
+    kept: list[Step] = []
+    """Those of the attempts before, which are not run again."""
     attempts: int = 0
     failure: Failure | None = None
     """What the last attempt failed of."""
+
+    def fail(self, failed: Failed) -> None:
+        """One attempt more. What ended it is forgotten, and what was cancelled on the way: the next one runs that again."""
+        self.attempts, self.failure = failed.attempt, failed.failure
+        last = {step.key: step for step in (*self.kept, *self.steps)}
+        self.kept = [step for step in last.values() if not step.cancelled and step.key not in failed.again]
+        self.steps = []
 
 
 class Outbox(msgspec.Struct, frozen=True):
@@ -154,10 +164,9 @@ class Fold:
                 case Cancelled(step):
                     if self.image.opened is not None:
                         self.image.opened.steps.append(step)
-                case Failed(message, failure, attempt):
-                    self.image.opened = self._opened(message)
-                    self.image.opened.attempts = attempt
-                    self.image.opened.failure = failure
+                case Failed():
+                    self.image.opened = self._opened(entry.message)
+                    self.image.opened.fail(entry)
                 case Turn():
                     self._turn(entry, sequence)
                 case _:

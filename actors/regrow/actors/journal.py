@@ -3,6 +3,9 @@
 The order matters as much as the outcomes: of two tasks that race, the same one must win again. So outcomes pass one at a time,
 in the order of the log, and each reaches whoever waits for it before the next one passes. That holds for steps that run now
 just as for recorded ones, lest several that share a record look as if they came at once. Belongs to one event loop.
+
+Another attempt at a turn may take another way, so the steps of the attempts before are only known by their keys: each answers as
+soon as it is asked for, and none is missed.
 """
 
 import asyncio
@@ -30,10 +33,13 @@ def digest(arguments: bytes) -> str:
 class Journal:
     """The steps of one attempt at a turn: what the log has of them, which are open now, and whose outcome passes next."""
 
-    def __init__(self, actor: str, recorded: Sequence[Step], lineage: Lineage | None = None) -> None:
+    def __init__(
+        self, actor: str, recorded: Sequence[Step], lineage: Lineage | None = None, kept: Sequence[Step] = ()
+    ) -> None:
         self.lineage = lineage or Lineage()
         self.closed = False
         self._actor = actor
+        self._kept = {step.key: step for step in kept}
         self._recorded = tuple(recorded)
         # Of a step that completed and was cancelled before its task saw the outcome, the later record counts.
         self._position = {step.key: position for position, step in enumerate(recorded)}
@@ -53,6 +59,9 @@ class Journal:
 
         Raises ``Drift`` when the task of this step took another one here when the journal was written.
         """
+        kept = self._kept.pop(str(key), None)
+        if kept is not None:
+            return kept
         unasked = self._unasked[key.path]
         if unasked and unasked[0] != str(key):
             raise Drift(self._actor, str(key), unasked[0])
@@ -62,7 +71,11 @@ class Journal:
 
     async def replay(self, step: Step) -> Step:
         """The recorded step once its turn has come; a cancelled one never comes, its task is cancelled again instead."""
-        position = self._position[step.key]
+        position = self._position.get(step.key)
+        if position is None:
+            for _ in range(SETTLE_TICKS):
+                await asyncio.sleep(0)
+            return step
         if not step.cancelled:
             self._settle()
             await self.arrive(position)

@@ -94,12 +94,14 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field=
     sends: tuple[Send, ...] = ()
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
     """An attempt at the open turn ended in an exception; its recorded steps stay."""
 
     message: Letter
     failure: Failure
     attempt: int
+    again: tuple[str, ...] = ()
+    """Keys of the failed steps that ended it: the next attempt runs them again."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag=True, tag_field="type"):

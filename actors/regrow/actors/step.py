@@ -1,14 +1,14 @@
 """Steps: outside calls of a handler, each recorded once before the handler sees its outcome."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from regrow.actors.errors import Failure, StepFailed
+from regrow.actors.errors import TIMEOUT, AskTimeout, Failure, StepFailed
 from regrow.actors.lineage import untracked
-from regrow.actors.records import Outcome
+from regrow.actors.records import Outcome, Step
 from regrow.bus import decode, encode
 
 
@@ -103,6 +103,20 @@ def _rebuilt(declared: type[Exception], failed: Failure) -> Exception:
         return declared(*failed.args)
     except TypeError:
         return StepFailed(failed.kind, failed.type, failed.message)
+
+
+def steps_behind(error: BaseException, steps: Iterable[Step]) -> tuple[str, ...]:
+    """Keys of the recorded steps whose failure this exception is, or one in this group: it left the handler as it came."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast(BaseExceptionGroup[BaseException], error)
+        return tuple(key for inner in group.exceptions for key in steps_behind(inner, steps))
+    return tuple(step.key for step in steps if step.outcome.failure is not None and _is(error, step.outcome.failure))
+
+
+def _is(error: BaseException, failed: Failure) -> bool:
+    if isinstance(error, StepFailed):
+        return (failed.kind, failed.type, failed.message) == (error.kind, error.error, error.message)
+    return isinstance(error, AskTimeout) and failed.kind == TIMEOUT
 
 
 async def step(

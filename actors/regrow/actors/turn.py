@@ -12,6 +12,7 @@ from regrow.actors.actor import Actor, apply
 from regrow.actors.asking import TRANSIENT, ask, query
 from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
 from regrow.actors.handler import Handler
+from regrow.actors.image import Open
 from regrow.actors.journal import Journal, digest
 from regrow.actors.lineage import StepKey, current
 from regrow.actors.message import Event, Message
@@ -39,16 +40,17 @@ class Office(Protocol):
 class RunningTurn:
     """One attempt at one message. Its decisions are lost with it unless ``record`` is appended."""
 
-    def __init__(self, office: Office, actor: Actor, letter: Letter, recorded: list[Step], *, begun: bool) -> None:
+    def __init__(self, office: Office, actor: Actor, letter: Letter, opened: Open | None) -> None:
         self.address = office.address
         self.letter = letter
-        self.journal = Journal(str(office.address), recorded)
+        steps, kept = (opened.steps, opened.kept) if opened is not None else ([], [])
+        self.journal = Journal(str(office.address), steps, kept=kept)
         self.cancel: Callable[[], object] = _nothing_runs
         """Cancels the handler."""
         self.events: list[msgspec.Raw] = []
         self._office = office
         self._actor = actor
-        self._begun = begun
+        self._begun = opened is not None
         self._sends: list[Send] = []
         self._spoiled: Exception | None = None
 
