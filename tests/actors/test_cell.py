@@ -1,7 +1,7 @@
 """What a durable actor promises, in memory and on a real server: one turn, one record, and what becomes of failures."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ from regrow.actors import (
 )
 from regrow.actors.dead_letter import DeadLetter
 from regrow.actors.records import Begun, Failed, Record, Snapshot, Steps, Turn
-from regrow.bus import Address, Bus, Stored, Undecodable, decode, encode, headers
+from regrow.bus import Address, Box, Bus, Stored, StoreFull, Undecodable, decode, encode, headers
 from regrow.supervisor import Backoff
 
 pytestmark = pytest.mark.asyncio
@@ -91,6 +91,10 @@ class Whose(Message[str]):
 
 
 class Peek(Message[list[int]]):
+    pass
+
+
+class Dare(Message[int]):
     pass
 
 
@@ -182,6 +186,10 @@ class Counter(Actor):
     @query
     async def whose(self, msg: Whose) -> str:
         return f"{self.key} {self.owner}"
+
+    @query
+    async def dare(self, msg: Dare) -> int:
+        raise Refused("not you", total=self.total)
 
     @query
     async def peek(self, msg: Peek) -> list[int]:
@@ -361,6 +369,58 @@ async def _until_failed(bus: Bus, attempts: int) -> None:
             return
 
 
+async def test_a_turn_that_was_given_up_is_not_tried_again_while_its_dead_letter_cannot_be_stored(
+    bus: Bus, app_name: str, dead_letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refused, log = bus.bury, 2, list[str]()
+
+    async def bury(address: Address, body: bytes, *, message_id: str) -> None:
+        nonlocal refused
+        refused -= 1
+        if refused >= 0:
+            raise StoreFull("x")
+        await real(address, body, message_id=message_id)
+
+    monkeypatch.setattr(bus, "bury", bury)
+    async with system(app_name, Policy(backoff=Backoff(first_s=0.0), mend_after_s=0.01), log=log).host(bus) as node:
+        with pytest.raises(AskFailed, match="broken"):
+            await node.ref(Counter, "a").ask(Break(how="raise"))
+    assert len(log) == 3
+    assert len(await dead_letters()) == 1
+
+
+async def test_a_message_that_comes_again_while_it_is_handled_is_acknowledged_where_it_came_last(
+    bus: Bus, app_name: str
+) -> None:
+    gate = Gate()
+    async with system(app_name, gate=gate).host(bus) as node:
+        first, again = Letter(encode(Slowly(amount=2))), Letter(encode(Slowly(amount=2)))
+        node.host._receive(first)  # pyright: ignore[reportPrivateUsage]
+        await gate.reached.wait()
+        node.host._receive(again)  # pyright: ignore[reportPrivateUsage]
+        gate.opened.set()
+        await again.acknowledged.wait()
+        assert not first.acknowledged.is_set()
+        assert await node.ref(Counter, "a").ask(Total()) == 2
+        assert gate.passed == 1
+
+
+class Letter:
+    """A delivery that a test makes itself."""
+
+    box: Box = "in"
+    address = Address("counter", "a")
+    headers: Mapping[str, str] = {}
+    sequence = 1
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.acknowledged = asyncio.Event()
+
+    async def ack(self) -> None:
+        self.acknowledged.set()
+
+
 async def test_a_temporary_turn_is_tried_once(bus: Bus, app_name: str, dead_letters: DeadLetters) -> None:
     log: list[str] = []
     async with system(app_name, Policy(restart="temporary"), log=log).host(bus) as node:
@@ -415,6 +475,13 @@ async def test_a_query_that_changes_the_state_is_found_out(bus: Bus, app_name: s
     async with system(app_name).host(bus) as node:
         with pytest.raises(AskFailed, match="FoldDiffers: the state of counter/a is not the fold"):
             await node.ref(Counter, "a").ask(Peek())
+
+
+async def test_a_query_may_refuse(bus: Bus, app_name: str) -> None:
+    async with system(app_name).host(bus) as node:
+        with pytest.raises(Refused, match="not you") as no:
+            await node.ref(Counter, "a").ask(Dare())
+        assert no.value.data == {"total": 0}
 
 
 async def test_queries_and_events_know_the_key(open_another: OpenBus, app_name: str) -> None:
