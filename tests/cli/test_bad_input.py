@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from regrow.agents.store import CatalogStore
+
 Start = Callable[..., subprocess.Popen[str]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Sentence = Callable[..., str]
@@ -247,17 +249,17 @@ def test_a_question_before_an_index_says_what_to_do_first(sentence: Sentence) ->
 # Interruptions
 
 
-@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_index_goes_on_where_it_was(start: Start, regrow: Run, interruption: signal.Signals) -> None:
+def test_an_interrupted_index_goes_on_where_it_was(start: Start, regrow: Run) -> None:
     index = ("index", "--products", "120", *FAST)
-    first = start(*index)
-    assert first.stderr is not None
-    assert first.stderr.readline() == "products researched: 0 of 120\n"
-    first.send_signal(interruption)
-    _, said = first.communicate()
-    assert first.returncode == 130
-    assert said.endswith("regrow: stopped; nothing is lost, the same command goes on where it was\n")
-    assert "Traceback" not in said
+    for interruption in (signal.SIGINT, signal.SIGTERM):
+        process = start(*index)
+        assert process.stderr is not None
+        assert any(line.startswith("products researched: ") for line in process.stderr)
+        process.send_signal(interruption)
+        _, said = process.communicate()
+        assert process.returncode == 130
+        assert said.endswith("regrow: stopped; nothing is lost, the same command goes on where it was\n")
+        assert "Traceback" not in said
     ended = regrow(*index, "--json")
     assert "an unfinished run lies in .regrow/index: going on with it\n" in ended.stderr
     assert json.loads(ended.stdout)["products_indexed"] == 120
@@ -277,12 +279,32 @@ def test_a_server_that_dies_ends_the_command_and_loses_nothing(start: Start, reg
     assert json.loads(regrow(*index, "--json").stdout)["products_indexed"] == 60
 
 
-def test_a_reader_that_has_seen_enough_is_no_error_worth_a_word(regrow: Run, start: Start) -> None:
-    assert regrow("index", "--products", "60", *FAST).returncode == 0
-    export = start("export")
+def test_a_reader_that_has_seen_enough_is_no_error_worth_a_word(start: Start, tmp_path: Path) -> None:
+    with CatalogStore(tmp_path / "catalog.sqlite") as catalog:
+        catalog.file_cards(1, [(f"{number:05}", b"{}" * 100) for number in range(2_000)])
+    export = start("export", "--store", ".")
     assert export.stdout is not None
     assert export.stderr is not None
     assert export.stdout.read(1) == "{"
     export.stdout.close()
-    assert export.stderr.read() == ""
+    assert export.stderr.read() == "the run in . is not finished: these are the cards that are filed so far\n"
     assert export.wait() == 1
+
+
+def test_output_that_cannot_be_written_is_told(tmp_path: Path, environment: dict[str, str]) -> None:
+    with CatalogStore(tmp_path / "catalog.sqlite") as catalog:
+        catalog.file_cards(1, [("1", b"{}")])
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "regrow.cli", "export", "--store", "."],
+            cwd=tmp_path,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "regrow: the disk is full (while writing): free some space, then type the same command again"
+    )

@@ -90,7 +90,7 @@ async def _indexed(node: Node, plan: Plan, *, kill: bool) -> Status:
         with Progress("products researched", 1) as bar:
 
             def begin(status: Status) -> None:
-                bar.resize(status.products)
+                bar.begin(status.products_done, status.products)
                 left = status.products - status.products_done
                 if kill and left:
                     beside.create_task(_die(node, STEPS_PER_PRODUCT * left // 2))

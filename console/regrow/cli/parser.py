@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 DEMO_STORE = ".regrow/demo"
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
     root = argparse.ArgumentParser(
-        prog="regrow", description="Actors and agents that fail cheaply and recover by themselves."
+        prog="regrow",
+        description="Actors and agents that fail cheaply and recover by themselves.",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=16),
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

@@ -34,11 +34,12 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def resize(self, total: int) -> None:
-        """Says how many there will be."""
+    def begin(self, done: int, total: int) -> None:
+        """Says how many there will be, and how many of them are done already."""
         self._total = total
         if self._bar is not None:
             self._bar.update(self._task, total=total)
+        self.show(done)
 
     def show(self, done: int) -> None:
         """Says that so many are done."""

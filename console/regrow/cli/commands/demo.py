@@ -126,9 +126,10 @@ def holds(document: dict[str, Any]) -> bool:
 
 def summary(document: dict[str, Any]) -> str:
     """The document for people."""
+    kills = "1 kill" if document["restarts"] == 1 else f"{document['restarts']} kills"
     lines = [
         f"{document['products_indexed']:,} products indexed in {document['seconds']:g} s, {document['events']:,} records in the logs",
-        f"{document['steps_run']:,} steps run, {document['steps_from_log']:,} answered from the log after {document['restarts']} kill(s)",
+        f"{document['steps_run']:,} steps run, {document['steps_from_log']:,} answered from the log after {kills}",
         f"{document['steps_executed_again']} recorded steps executed again, {document['in_flight_repeated']} in flight at the kill repeated",
     ]
     if document["restarts"]:

