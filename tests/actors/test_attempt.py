@@ -89,7 +89,7 @@ async def _cancels_itself() -> str:
 
 async def _nested_timeouts() -> str:
     try:
-        async with asyncio.timeout(0.02):
+        async with asyncio.timeout(0.5):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.01):
                     await wait_long("inner")
