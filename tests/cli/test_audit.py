@@ -3,7 +3,8 @@ import itertools
 import msgspec
 import pytest
 
-from regrow.actors.records import Begun, Cause, Entry, Letter, Outcome, Record, Step, Steps, Turn
+from regrow.actors import Failure
+from regrow.actors.records import Begun, Cause, Entry, Failed, Letter, Outcome, Record, Step, Steps, Turn
 from regrow.agents.witness import Sighting
 from regrow.bus import Stored, encode
 from regrow.cli.audit import Audit, Recorded, compare, recorded_steps
@@ -75,6 +76,15 @@ def test_a_step_counts_from_its_first_record_in_each_turn() -> None:
         (30, [Begun(letter()), steps("a")]),
         (40, [turn()]),
     )
+    assert recorded_steps(ACTOR, records) == {
+        (ACTOR, "a"): [Recorded(0, 10), Recorded(20, 30)],
+        (ACTOR, "b"): [Recorded(0, 10)],
+    }
+
+
+def test_a_step_whose_failure_ended_an_attempt_is_expected_again() -> None:
+    ended = Failed(letter(), Failure("defect", 500, "it broke"), 1, again=("a",))
+    records = log((10, [Begun(letter()), steps("a", "b")]), (20, [ended]), (30, [steps("a", "b")]), (40, [turn()]))
     assert recorded_steps(ACTOR, records) == {
         (ACTOR, "a"): [Recorded(0, 10), Recorded(20, 30)],
         (ACTOR, "b"): [Recorded(0, 10)],

@@ -54,7 +54,7 @@ class Researcher(Agent):
 
     @command
     async def research(self, message: Research) -> ProductCard:
-        """The product's card. A failed step is recorded as such: another attempt at this turn would only find it again."""
+        """The product's card, or that there is none: a step that has failed for good is for whoever asked to try again."""
         try:
             return await self._card()
         except StepFailed as failed:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from regrow.actors.records import Record, Steps, Turn
+from regrow.actors.records import Failed, Record, Steps, Turn
 from regrow.agents.witness import Sighting, sightings
 from regrow.bus import Address, Bus, Stored, decode
 
@@ -77,16 +77,27 @@ async def audit(bus: Bus, witness: Path) -> Audit:
 
 
 def recorded_steps(actor: str, records: Iterable[Stored]) -> dict[StepId, list[Recorded]]:
-    """When the server first stored the outcome of each step of an actor, turn by turn, in nanoseconds since 1970."""
+    """When the server first stored the outcome of each step of an actor, turn by turn, in nanoseconds since 1970.
+
+    A failed step that ended an attempt is to run again in the next one, as the log says: that counts as a turn of its own.
+    """
     found: defaultdict[StepId, list[Recorded]] = defaultdict(list)
     turn_before_ns = 0
+    failed_ns: dict[str, int] = {}
     for stored in records:
         for entry in decode(stored.data, Record, "record").entries:
-            if isinstance(entry, Turn):
-                turn_before_ns = stored.time_ns
-            elif isinstance(entry, Steps):
-                for step in entry.steps:
-                    earlier = found[actor, step.key]
-                    if not earlier or earlier[-1].after_ns != turn_before_ns:
-                        earlier.append(Recorded(turn_before_ns, stored.time_ns))
+            match entry:
+                case Turn():
+                    turn_before_ns = stored.time_ns
+                    failed_ns = {}
+                case Failed():
+                    failed_ns |= dict.fromkeys(entry.again, stored.time_ns)
+                case Steps(steps):
+                    for step in steps:
+                        after_ns = failed_ns.get(step.key, turn_before_ns)
+                        earlier = found[actor, step.key]
+                        if not earlier or earlier[-1].after_ns != after_ns:
+                            earlier.append(Recorded(after_ns, stored.time_ns))
+                case _:
+                    pass
     return dict(found)

@@ -87,7 +87,7 @@ async def _work(store: Store, chosen: argparse.Namespace) -> int:
 async def _indexed(node: Node, plan: Plan, *, kill: bool) -> Status:
     """The finished run; told to kill, it never returns, but for a run that was finished before."""
     async with asyncio.TaskGroup() as beside:
-        with Progress("products researched", 1) as bar:
+        with Progress("products researched") as bar:
 
             def begin(status: Status) -> None:
                 bar.begin(status.products_done, status.products)

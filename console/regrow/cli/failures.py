@@ -35,7 +35,8 @@ def told(run: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -
         print(end="", flush=True)
         return code
     except (KeyboardInterrupt, asyncio.CancelledError):
-        say("regrow: stopped; nothing is lost, the same command goes on where it was")
+        over_the_caret = "\r" if sys.stderr.isatty() else ""  # a terminal has shown ^C
+        say(f"{over_the_caret}regrow: stopped; nothing is lost, the same command goes on where it was")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough
         _drop_output()

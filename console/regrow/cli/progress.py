@@ -14,9 +14,9 @@ LINE_EVERY_S = 2.0
 class Progress:
     """Shows how far something is, on standard error. The bar needs the extra ``cli``; lines always work."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str) -> None:
         self._what = what
-        self._total = total
+        self._total = 0
         self._said_at = 0.0
         self._last = -1
         self._bar: Any = _bar() if sys.stderr.isatty() else None
@@ -25,7 +25,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self._what, total=self._total)
+            self._task = self._bar.add_task(self._what, total=None)
         return self
 
     def __exit__(
@@ -51,6 +51,12 @@ class Progress:
         if done != self._last and (finished or now - self._said_at >= LINE_EVERY_S):
             say(f"{self._what}: {done:,} of {self._total:,}")
             self._said_at, self._last = now, done
+
+
+def leave_torn_bar() -> None:
+    """Gives the terminal back its cursor, on a line of its own, after the process that drew a bar was killed."""
+    if sys.stderr.isatty():
+        say("\x1b[?25h")
 
 
 def _bar() -> Any:

@@ -19,6 +19,7 @@ from regrow.cli.demo_worker import QUESTIONS, work
 from regrow.cli.failures import CommandFailed
 from regrow.cli.food_run import model_line, planned
 from regrow.cli.parser import say
+from regrow.cli.progress import leave_torn_bar
 from regrow.cli.run_store import ALL, Store
 
 RESTARTS_MAX = 50
@@ -81,6 +82,7 @@ def supervise(chosen: argparse.Namespace, started_ns: int) -> tuple[int, int]:
                 f"the demo's worker was killed {restarts + 1} times; what it did is kept, the same command goes on from there"
             )
         restarts, kill = restarts + 1, False
+        leave_torn_bar()
         say("the worker was killed with SIGKILL; starting it again, it regrows from the log")
         spawned_ns = time.time_ns()
     return restarts, spawned_ns

@@ -30,7 +30,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 async def _index(store: Store, plan: Plan, chosen: argparse.Namespace) -> int:
     async with hosted(store, chosen.durability) as node:
-        with Progress("products researched", min(plan.products_max, 1)) as bar:
+        with Progress("products researched") as bar:
             status = await index(
                 node,
                 plan,
