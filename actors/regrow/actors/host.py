@@ -69,7 +69,12 @@ class Host:
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
         """A task of this host, in a context of its own: what a handler's context carries is none of its business."""
-        return Context().run(self._tasks.create_task, _guarded(function, *arguments))
+        guarded = _guarded(function, *arguments)
+        try:
+            return Context().run(self._tasks.create_task, guarded)
+        except RuntimeError:  # the host is ending and takes no more tasks
+            guarded.close()
+            raise
 
     def remote_tool(self, name: str) -> Remote | None:
         """How to call a tool that a tool agent serves; None for one that runs in the actor's own process."""
