@@ -62,7 +62,7 @@ class NatsBus:
 
         subscription = await subscribe(self._client, subject, receive, queue)
         try:
-            await self._client.flush()
+            await self._replies.settle()
             yield
         finally:
             await unsubscribe(self._client, subscription)

@@ -140,6 +140,21 @@ class ReplyInbox:
             raise NoResponder(subject)
         return message
 
+    async def settle(self) -> None:
+        """Returns once the server has done what was asked of it so far, such as a subscription.
+
+        A message to oneself shows it. nats-py's ``flush`` does not: its PING overtakes the commands that wait in its buffer.
+        """
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(_: Msg | None = None) -> None:
+            if not arrived.done():
+                arrived.set_result(None)
+
+        async with self.listening(settle, settle) as subject:
+            await self.send(subject, b"")
+            await arrived
+
     async def _dispatch(self, message: Msg) -> None:
         waiting = self._waiting.get(message.subject)
         if waiting is not None:

@@ -474,6 +474,13 @@ async def test_a_silent_server_times_the_request_out(world: World) -> None:
     assert (timeout.value.subject, timeout.value.timeout_s) == ("silent", 0.05)
 
 
+async def test_a_served_subject_is_known_to_all_before_the_block_begins(world: World) -> None:
+    for number in range(50):
+        async with world.there.serve(f"served.{number}", lambda request: None):
+            with pytest.raises(RequestTimeout):  # and never NoResponder
+                await world.here.request(f"served.{number}", b"", timeout_s=0.005)
+
+
 async def test_a_queue_hands_each_message_to_one_server(world: World) -> None:
     got: asyncio.Queue[bytes] = asyncio.Queue()
 
