@@ -84,6 +84,9 @@ class _Columns(msgspec.Struct, frozen=True):
     texts: tuple[str, ...]
 
 
+_NUTRIENTS = {name.casefold(): name for name in UNITS}
+"""However a file spells a nutrient's column, it is that nutrient."""
+
 _Cells = Mapping[str, Any]
 _Row = tuple[int, "_Cells | BadRow"]  # line in the file, and what it holds
 
@@ -203,7 +206,9 @@ def _columns(rows: list[_Cells], id_column: str | None, text_column: str | None)
     portion, portion_g = _find(names, _PORTIONS), _find(names, _PORTION_GRAMS)
     data_type = _find(names, ("data_type",))
     rest = [n for n in names if n not in {id_column, text, category, portion, portion_g, data_type} | _DERIVED]
-    numbers = frozenset(n for n in rest if n in UNITS or _is_numeric([row.get(n) for row in rows]))
+    numbers = frozenset(
+        n for n in rest if n.strip().casefold() in _NUTRIENTS or _is_numeric([row.get(n) for row in rows])
+    )
     return _Columns(
         id=None if id_column == ROW_NUMBER else id_column,
         text=text,
@@ -302,7 +307,7 @@ def _numbers(cells: _Cells, columns: frozenset[str]) -> dict[str, float]:
         if column not in columns or cell is None or cell == "":
             continue
         try:
-            numbers[column] = _number(cell)
+            numbers[_NUTRIENTS.get(column.strip().casefold(), column)] = _number(cell)
         except ValueError as why:
             raise ValueError(f"in column {column!r} {why}") from None
     return numbers

@@ -37,6 +37,7 @@ async def serve(path: str, name: str) -> None:
         async with open_bus(client, system.name) as bus, agents[name].serve(bus):
             _say_ready()
             await stopping.wait()
+            log_to_stderr("critical")  # a server that goes with its owner is nothing to warn of
     finally:
         await client.close()
 
