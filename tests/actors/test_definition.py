@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from regrow.actors import Actor, DefinitionError, Event, Message, command, event, query
+from regrow.actors import Actor, Client, DefinitionError, Event, Message, System, command, event, query
 from regrow.actors.actor import incarnate
 from regrow.actors.definition import UnknownType, snake_case
 from regrow.actors.message import reply_type
-from regrow.bus import Undecodable
+from regrow.bus import MemoryBus, Undecodable
 
 
 class Add(Message[int]):
@@ -308,3 +308,29 @@ def test_a_class_made_in_a_function_sees_the_names_there_also_through_a_base_wit
 )
 def test_a_kind_is_the_snake_case_of_the_class_name(name: str, kind: str) -> None:
     assert snake_case(name) == kind
+
+
+@pytest.mark.parametrize("wrong", ["Purse", object, 3])
+def test_a_reference_wants_the_actor_class_itself(wrong: Any) -> None:
+    with pytest.raises(DefinitionError, match="is no actor class"):
+        Client(MemoryBus("wrong")).ref(wrong, "a")
+    with pytest.raises(DefinitionError, match="is no actor class"):
+        System("wrong", [wrong])
+
+
+def test_a_key_that_is_no_text_says_so() -> None:
+    class Keyed(Actor):
+        pass
+
+    key: Any = 7
+    with pytest.raises(ValueError, match=r"the key of an actor is text, not 7; write str"):
+        Client(MemoryBus("wrong")).ref(Keyed, key)
+
+
+def test_a_system_wants_a_list_of_actor_classes() -> None:
+    class Alone(Actor):
+        pass
+
+    alone: Any = Alone
+    with pytest.raises(DefinitionError, match="takes a list of actor classes"):
+        System("wrong", alone)

@@ -177,3 +177,8 @@ def test_bad_rows_after_the_last_full_batch_are_not_lost() -> None:
     items: list[Product | BadRow] = [Product("1", "a"), BadRow(3, "x")]
     *_, last = read_batches(items, size=1)
     assert (last.position, last.products, last.bad) == (2, (), (BadRow(3, "x"),))
+
+
+def test_a_nutrient_is_known_however_its_column_is_spelt(tmp_path: Path) -> None:
+    text = "id,name,sodium, PROTEIN ,Total Fat\n1,Cheese,600,25,\n"
+    assert read(tmp_path / "shop.csv", text) == [Product("1", "Cheese", nutrients={"Sodium": 600.0, "Protein": 25.0})]

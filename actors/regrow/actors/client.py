@@ -4,6 +4,7 @@ from uuid import uuid4
 
 from regrow.actors.actor import Actor
 from regrow.actors.asking import ask, post, query
+from regrow.actors.definition import definition_of
 from regrow.actors.handler import Handler
 from regrow.actors.records import Outcome
 from regrow.actors.ref import ASK_TIMEOUT_S, Ref
@@ -18,7 +19,7 @@ class Client:
 
     def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference to the actor of that kind and key."""
-        return Ref(kind.__regrow__, key, self)
+        return Ref(definition_of(kind), key, self)
 
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
         """Through the durable mailbox, so that the message survives whatever happens to the actor; queries go direct."""

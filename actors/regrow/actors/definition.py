@@ -91,6 +91,14 @@ class UnknownType(Undecodable):
         super().__init__("message", why)
 
 
+def definition_of(kind: Any) -> Definition:
+    """What an actor class is. Raises ``DefinitionError`` for anything that is no class derived from ``Actor``."""
+    definition: object = getattr(kind, "__regrow__", None)
+    if not isinstance(kind, type) or not isinstance(definition, Definition):
+        raise DefinitionError(f"{kind!r} is no actor class: pass the class itself, and derive it from Actor")
+    return definition
+
+
 def snake_case(name: str) -> str:
     """``TripPlanner`` as ``trip_planner``, ``HTTPProbe`` as ``http_probe``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

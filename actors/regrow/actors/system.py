@@ -9,6 +9,7 @@ import msgspec
 
 from regrow.actors.actor import Actor
 from regrow.actors.client import Client
+from regrow.actors.definition import definition_of
 from regrow.actors.errors import DefinitionError
 from regrow.actors.gateway import Gateway
 from regrow.actors.host import Host, Kind
@@ -127,9 +128,11 @@ class System:
 
 def _by_name(actors: Sequence[type[Actor] | Kind]) -> dict[str, Kind]:
     kinds: dict[str, Kind] = {}
+    if not isinstance(actors, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]  # a slip of the untyped
+        raise DefinitionError(f"System(actors=…) takes a list of actor classes, not {actors!r}")
     for each in actors:
         kind = each if isinstance(each, Kind) else Kind(actor=each)
-        name = kind.actor.__regrow__.kind
+        name = definition_of(kind.actor).kind
         if name in kinds:
             raise DefinitionError(
                 f"two actor classes have the kind {name!r}; give one of them: class X(Actor, kind=...)"

@@ -10,6 +10,7 @@ import msgspec
 
 from regrow.actors.actor import Actor, apply
 from regrow.actors.asking import TRANSIENT, ask, query
+from regrow.actors.definition import definition_of
 from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
 from regrow.actors.handler import Handler
 from regrow.actors.image import Open
@@ -76,7 +77,7 @@ class RunningTurn:
 
     def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference whose asks are steps of this turn."""
-        return Ref(kind.__regrow__, key, self)
+        return Ref(definition_of(kind), key, self)
 
     def port(self, name: str) -> Any:
         """What the system was given under this name."""

@@ -89,6 +89,8 @@ def check_subject(subject: str) -> str:
 def check_address(address: Address) -> Address:
     """The address itself when it can be put on the wire; ValueError when the kind or the key cannot."""
     check_name("the kind", address.kind)
+    if not isinstance(address.key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a slip of the untyped
+        raise ValueError(f"the key of an actor is text, not {address.key!r}; write str(...)")
     if not address.key:
         raise ValueError(f"an actor of kind {address.kind!r} needs a key that is not empty")
     if len(escape(address.key)) > KEY_CHARS_MAX:
