@@ -72,30 +72,25 @@ def gone(descriptor: int, *, within_s: float) -> bool:
 
 
 @pytest.mark.asyncio
-async def test_tools_of_a_process_run_there_and_it_ends_with_the_system(box: System, tmp_path: Path) -> None:
+async def test_a_process_of_tools_is_restarted_when_killed_survives_what_it_cannot_send_and_ends_with_its_system(
+    box: System, tmp_path: Path
+) -> None:
     async with hosted(box, tmp_path / "store") as node:
-        pid = await ask(node.bus, "a", type="Where")
-        assert pid != os.getpid()
-        with watched(pid) as process:
+        first = await ask(node.bus, "a", type="Where")
+        assert first != os.getpid()
+
+        second = await ask(
+            node.bus, "b", type="Die", flag=str(tmp_path / "flag")
+        )  # killed in the call, which is made again
+        assert second not in (first, os.getpid())
+
+        failed = await ask(node.bus, "c", type="Much", size=9_000_000)
+        assert "does not fit the limit of 8388608" in failed["message"]
+        assert await ask(node.bus, "d", type="Where") == second
+
+        with watched(second) as process:
             await node.supervisor.stop()
             assert gone(process, within_s=10)
-
-
-@pytest.mark.asyncio
-async def test_a_killed_process_is_started_again_and_its_call_made_again(box: System, tmp_path: Path) -> None:
-    async with hosted(box, tmp_path / "store") as node:
-        before = await ask(node.bus, "a", type="Where")
-        after = await ask(node.bus, "b", type="Die", flag=str(tmp_path / "flag"))
-        assert after not in (before, os.getpid())
-
-
-@pytest.mark.asyncio
-async def test_a_result_that_fits_no_message_is_a_failure_of_its_call_alone(box: System, tmp_path: Path) -> None:
-    async with hosted(box, tmp_path / "store") as node:
-        before = await ask(node.bus, "a", type="Where")
-        failed = await ask(node.bus, "b", type="Much", size=9_000_000)
-        assert "does not fit the limit of 8388608" in failed["message"]
-        assert await ask(node.bus, "c", type="Where") == before
 
 
 @pytest.mark.asyncio

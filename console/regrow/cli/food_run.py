@@ -11,6 +11,8 @@ from regrow.actors import Node, Refused
 from regrow.agents.card import Recommendation
 from regrow.agents.coordinator import Coordinator, Index, Progress, Recommend, Status
 from regrow.agents.food_tools import CATALOG, Source
+from regrow.agents.product import CatalogueError
+from regrow.agents.source import read_products
 from regrow.agents.witness import WITNESS
 from regrow.cli.failures import CommandFailed
 from regrow.cli.run_store import Plan, Store
@@ -25,6 +27,7 @@ PLAN_TIMEOUT_S = 24 * 3600.0
 _HINTS = {
     "WrongColumns": "; name them with --id COLUMN and --text COLUMN",
     "EmptyCatalogue": "; give a file with a header and at least one row",
+    "UnreadableCatalogue": "; give another file, or make this one readable",
 }
 """What the command line can do about a file that could not be read, by the name of the error."""
 
@@ -34,19 +37,22 @@ class NothingToIndex(CommandFailed):
 
 
 def planned(path: Path, products_max: int, id_column: str | None = None, text_column: str | None = None) -> Plan:
-    """A plan over a file as it is now. Raises ``CommandFailed`` when the file cannot be read."""
+    """A plan over a file as it is now. Raises ``CommandFailed`` when its first rows already show that it cannot be read."""
+    if not path.is_file():
+        what = f"{path} is a directory" if path.is_dir() else f"there is no file {path}"
+        raise CommandFailed(f"{what}; give a .csv or .jsonl file, or none for the sample")
     try:
+        next(read_products(path, id_column, text_column))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except IsADirectoryError:
-        raise CommandFailed(f"{path} is a directory; give a .csv or .jsonl file, or none for the sample") from None
-    except FileNotFoundError:
-        raise CommandFailed(f"there is no file {path}; give a .csv or .jsonl file, or none for the sample") from None
-    except OSError as error:
-        raise CommandFailed(
-            f"{path} cannot be read ({error.strerror}); make it readable, or give another file"
-        ) from error
+    except CatalogueError as error:
+        raise CommandFailed(explained(type(error).__name__, str(error))) from error
     return Plan(Source(str(path.absolute()), id_column, text_column), products_max, digest)
+
+
+def explained(error: str, message: str) -> str:
+    """The sentence about an error of this class, with what can be typed to mend it."""
+    return message + _HINTS.get(error, "")
 
 
 def model_line() -> str:
@@ -81,7 +87,7 @@ async def index(
     except Refused as no:
         error = str(no.data.get("error", ""))
         failed = NothingToIndex if error in UNREADABLE else CommandFailed
-        raise failed(no.message + _HINTS.get(error, "")) from None
+        raise failed(explained(error, no.message)) from None
     if not status.lots:
         raise NothingToIndex(
             f"{plan.source.path} holds no product that could be read ({'; '.join(status.first_bad[:3])}); "
