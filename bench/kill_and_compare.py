@@ -1,7 +1,8 @@
 """Kills ``regrow index`` with SIGKILL at random moments, starts it again each time, and compares what comes out in the end.
 
-The same catalogue is indexed twice: undisturbed, which says how long it takes, and killed. Each run lives a random time, so drawn
-that the kills together come when some two thirds of the work are done: they hit the start, the work and the recovery. A kill
+The same catalogue is indexed undisturbed, which says how long it takes, killed once, which says how long it takes to start after a
+kill, and killed at random. Each run lives a random time, so drawn that the kills together come when some two thirds of the work
+are done: they hit the start, the recovery and the work. A kill
 ends the command alone; its server and its tool process have to notice by themselves. Should a run reach its end before all
 kills have come, another store is begun for those that are left. The exports of all stores must be the same bytes.
 
@@ -36,12 +37,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="regrow-kills-") as folder:
         undisturbed = Index(Path(folder, "undisturbed"), chosen.products)
         undisturbed_s = undisturbed.finish()
-        start_s = undisturbed.first_word()
+        probe = Index(Path(folder, "probe"), chosen.products)
+        probe.killed_after(undisturbed_s / 2)
+        start_s = probe.first_word()
         between_s = lives(undisturbed_s, start_s=start_s, kills=chosen.kills)
-        say(f"undisturbed: {undisturbed_s:.1f} s, {start_s:.1f} s of it to start")
+        say(f"undisturbed: {undisturbed_s:.1f} s, {start_s:.1f} s to start after a kill")
         say(f"each run now lives {between_s[0]:.1f} to {between_s[1]:.1f} s")
         disturbed, lived = disturb(Path(folder), chosen, between_s)
-        expected, found = undisturbed.exported(), {each.exported() for each in disturbed}
+        expected, found = undisturbed.exported(), {each.exported() for each in (probe, *disturbed)}
     document = {
         "v": 1,
         "kills": chosen.kills,
@@ -75,11 +78,11 @@ class Index:
         return time.monotonic() - began
 
     def first_word(self) -> float:
-        """Runs it, and says after how many seconds it said how far it is: from there on it works."""
+        """Runs it to its end; after how many seconds it said how far it was: from there on it works."""
         began = time.monotonic()
         process = self._start()
         assert process.stderr is not None
-        process.stderr.readline()
+        any(line.startswith(b"products researched") for line in process.stderr)
         took_s = time.monotonic() - began
         _, said = process.communicate()
         self._check(process, said)
