@@ -1,10 +1,10 @@
 """Kills ``regrow index`` with SIGKILL at random moments, starts it again each time, and compares what comes out in the end.
 
-The same catalogue is indexed undisturbed, which says how long it takes, killed once, which says how long it takes to start after a
-kill, and killed at random. Each run lives a random time, so drawn that the kills together come when some two thirds of the work
-are done: they hit the start, the recovery and the work. A kill
-ends the command alone; its server and its tool process have to notice by themselves. Should a run reach its end before all
-kills have come, another store is begun for those that are left. The exports of all stores must be the same bytes.
+The same catalogue is indexed undisturbed, which says how long it takes; killed once, which says how long a start after a kill
+takes; and killed at random. Each run lives a random time, from half a start to so long that the kills together leave time for
+most of the work: they hit the start, the recovery and the work. A kill ends the command alone; its server and its tool process
+have to notice by themselves. Should a run reach its end before all kills have come, another store is begun for those that are
+left. The exports of all stores must be the same bytes.
 
     python bench/kill_and_compare.py --kills 20 --products 1000 --seed 1
 
