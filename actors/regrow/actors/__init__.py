@@ -2,7 +2,6 @@
 
 from regrow.actors.actor import Actor
 from regrow.actors.application import NoApplication, load_system
-from regrow.actors.cell import Policy
 from regrow.actors.client import Client
 from regrow.actors.errors import (
     ActorError,
@@ -24,6 +23,7 @@ from regrow.actors.host import Kind
 from regrow.actors.local import LocalActor, LocalRef, LocalSystem
 from regrow.actors.local_cell import LocalPolicy
 from regrow.actors.message import Event, Message
+from regrow.actors.policy import Policy
 from regrow.actors.ref import Ref
 from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System

@@ -6,10 +6,10 @@ for the log forgets what it holds, reads the log and lets the turn run again. It
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -18,24 +18,18 @@ from regrow.actors.actor import Actor, apply, incarnate, state_of
 from regrow.actors.attempt import attempt
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import (
-    DEADLOCK,
-    DEFECT,
-    REFUSED,
     TOO_LARGE,
-    AmbiguousStep,
-    DefinitionError,
     Drift,
     Failure,
     FoldDiffers,
     Refused,
-    StateChangedOutsideEvent,
-    WouldDeadlock,
     failure,
 )
 from regrow.actors.image import Fold, Open, fold, state_json
 from regrow.actors.mailbox import Mailbox
 from regrow.actors.message import Message
 from regrow.actors.outbox import relay
+from regrow.actors.policy import Policy, defect, refusal, tries_again
 from regrow.actors.records import Begun, Entry, Failed, Letter, Outcome, Turn
 from regrow.actors.slot import Slot
 from regrow.actors.step import steps_behind
@@ -43,33 +37,12 @@ from regrow.actors.tool import Remote
 from regrow.actors.turn import RunningTurn, closing
 from regrow.actors.wire import letter_of, reply_message, undecodable
 from regrow.actors.writer import Writer
-from regrow.bus import Address, Box, Bus, Delivery, PayloadTooLarge, StaleWriter, Undecodable, encode
-from regrow.supervisor import Backoff, Crashed, decide
-from regrow.supervisor.spec import Restart
+from regrow.bus import Address, Box, Bus, Delivery, PayloadTooLarge, StaleWriter, Undecodable
 
 _log = structlog.get_logger(__name__)
 
 LETTERS_AT_ONCE = 64
 """Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
-CERTAIN = (AmbiguousStep, DefinitionError, FoldDiffers, PayloadTooLarge, StateChangedOutsideEvent, WouldDeadlock)
-"""Errors that would come again however often the turn is tried."""
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done about the failures of an actor's turns, and how much of it is kept at hand."""
-
-    restart: Restart = "permanent"
-    """``temporary``: a turn whose handler raised is not tried again."""
-    backoff: Backoff = Backoff()
-    attempts_max: int = 3
-    """Attempts at one turn, counted in the log; then its message becomes a dead letter and the next one is taken."""
-    snapshot_every: int = 500
-    """Records after which the log is rolled up to one snapshot."""
-    mend_after_s: float = 5.0
-    """An actor that cannot go on (its log cannot be folded, its turn has drifted, the store is full) is tried again after
-    this time; its mail waits."""
-    check_folds: bool = False
-    """After every turn compare the state with the fold of the recorded events: for development and tests."""
 
 
 class Surroundings(Protocol):
@@ -146,9 +119,9 @@ class Cell:
                 raise FoldDiffers(str(self.address), state_json(reader).decode(), before.decode())
             return Outcome(value=reply)
         except Refused as no:
-            return _refusal(no)
+            return refusal(no)
         except Exception as error:  # a user's handler: its failure is the answer
-            return Outcome(failure=_defect(error))
+            return Outcome(failure=defect(error))
 
     async def complain(self) -> None:
         """Tells everybody who waits, once, why the actor cannot go on; the messages stay in its mailbox."""
@@ -250,7 +223,7 @@ class Cell:
                 if isinstance(error, Drift):
                     raise
                 if not await self._failure(folded, letter, error):
-                    await self._give_up(folded, letter, _defect(error))
+                    await self._give_up(folded, letter, defect(error))
                     return
             else:
                 await self._record(folded, letter, entry)
@@ -271,7 +244,7 @@ class Cell:
         except Refused as no:
             if turn.events:
                 self._working = None
-            return closing(letter, _refusal(no), position)
+            return closing(letter, refusal(no), position)
         finally:
             self._turn = None
 
@@ -280,11 +253,7 @@ class Cell:
         policy = self._host.policy
         opened = folded.image.opened or Open(letter)
         number = opened.attempts + 1
-        again = (
-            decide(policy.restart, Crashed(error)) == "restart"
-            and number < policy.attempts_max
-            and not isinstance(error, CERTAIN)
-        )
+        again = tries_again(policy, error, number)
         _log.warning(
             "turn failed",
             actor=str(self.address),
@@ -295,7 +264,7 @@ class Cell:
         )
         try:
             await self._append(
-                Failed(letter, _defect(error), number, steps_behind(error, (*opened.kept, *opened.steps)))
+                Failed(letter, defect(error), number, steps_behind(error, (*opened.kept, *opened.steps)))
             )
         except PayloadTooLarge:
             return False  # the message itself is so large that its attempts cannot be counted
@@ -406,29 +375,3 @@ class Cell:
         held, expected = state_json(self._working), state_json(recorded)
         if held != expected:
             raise FoldDiffers(str(self.address), held.decode(), expected.decode())
-
-
-def _refusal(no: Refused) -> Outcome:
-    """A refusal as a reply. Raises TypeError when its data is no JSON."""
-    encode(no.data)
-    return Outcome(failure=failure(REFUSED, no.message, **no.data))
-
-
-def _defect(error: Exception) -> Failure:
-    """What the caller, the log and the dead letter say of it; of a group, what its members say."""
-    match error:
-        case WouldDeadlock():
-            kind = DEADLOCK
-        case PayloadTooLarge():
-            kind = TOO_LARGE
-        case _:
-            kind = DEFECT
-    return failure(kind, "; ".join(dict.fromkeys(_said(error))))
-
-
-def _said(error: BaseException) -> Iterator[str]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in cast(BaseExceptionGroup[BaseException], error).exceptions:
-            yield from _said(inner)
-    else:
-        yield f"{type(error).__name__}: {error}"

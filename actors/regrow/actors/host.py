@@ -11,10 +11,11 @@ import msgspec
 import structlog
 
 from regrow.actors.actor import Actor
-from regrow.actors.cell import Cell, Policy
+from regrow.actors.cell import Cell
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import CORRUPT, DRIFT, STORE, UNKNOWN, Drift, Failure, failure
 from regrow.actors.lineage import task_factory
+from regrow.actors.policy import Policy
 from regrow.actors.records import Outcome
 from regrow.actors.slot import Slot
 from regrow.actors.tool import Remote

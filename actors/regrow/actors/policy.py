@@ -1,0 +1,80 @@
+"""What is done about a turn whose handler raised, as pure decisions, and what is said of it to caller, log and dead letter."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import msgspec
+
+from regrow.actors.errors import (
+    DEADLOCK,
+    DEFECT,
+    REFUSED,
+    TOO_LARGE,
+    AmbiguousStep,
+    DefinitionError,
+    Failure,
+    FoldDiffers,
+    Refused,
+    StateChangedOutsideEvent,
+    WouldDeadlock,
+    failure,
+)
+from regrow.actors.records import Outcome
+from regrow.bus import PayloadTooLarge, encode
+from regrow.supervisor import Backoff, Crashed, decide
+from regrow.supervisor.spec import Restart
+
+CERTAIN = (AmbiguousStep, DefinitionError, FoldDiffers, PayloadTooLarge, StateChangedOutsideEvent, WouldDeadlock)
+"""Errors that would come again however often the turn is tried."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done about the failures of an actor's turns, and how much of it is kept at hand."""
+
+    restart: Restart = "permanent"
+    """``temporary``: a turn whose handler raised is not tried again."""
+    backoff: Backoff = Backoff()
+    attempts_max: int = 3
+    """Attempts at one turn, counted in the log; then its message becomes a dead letter and the next one is taken."""
+    snapshot_every: int = 500
+    """Records after which the log is rolled up to one snapshot."""
+    mend_after_s: float = 5.0
+    """An actor that cannot go on (its log cannot be folded, its turn has drifted, the store is full) is tried again after
+    this time; its mail waits."""
+    check_folds: bool = False
+    """After every turn compare the state with the fold of the recorded events: for development and tests."""
+
+
+def tries_again(policy: Policy, error: Exception, number: int) -> bool:
+    """Whether a turn is attempted once more after its attempt of this number (from 1) ended in this error."""
+    return (
+        decide(policy.restart, Crashed(error)) == "restart"
+        and number < policy.attempts_max
+        and not isinstance(error, CERTAIN)
+    )
+
+
+def refusal(no: Refused) -> Outcome:
+    """A refusal as a reply. Raises TypeError when its data is no JSON."""
+    encode(no.data)
+    return Outcome(failure=failure(REFUSED, no.message, **no.data))
+
+
+def defect(error: Exception) -> Failure:
+    """What the caller, the log and the dead letter say of it; of a group, what its members say."""
+    match error:
+        case WouldDeadlock():
+            kind = DEADLOCK
+        case PayloadTooLarge():
+            kind = TOO_LARGE
+        case _:
+            kind = DEFECT
+    return failure(kind, "; ".join(dict.fromkeys(_said(error))))
+
+
+def _said(error: BaseException) -> Iterator[str]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast(BaseExceptionGroup[BaseException], error).exceptions:
+            yield from _said(inner)
+    else:
+        yield f"{type(error).__name__}: {error}"
