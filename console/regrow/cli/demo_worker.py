@@ -17,9 +17,9 @@ from regrow.agents.question import constraint_ok
 from regrow.agents.source import read_products
 from regrow.cli.audit import audit
 from regrow.cli.food_run import hosted, index, recommend
-from regrow.cli.parser import INTERRUPTED
 from regrow.cli.progress import Progress
 from regrow.cli.run_store import Plan, Store
+from regrow.cli.say import INTERRUPTED
 from regrow.cli.session import run_until_stopped
 
 QUESTIONS = (

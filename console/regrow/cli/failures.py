@@ -12,7 +12,7 @@ from regrow.actors import ActorError
 from regrow.actors.logs import log_to_stderr
 from regrow.agents.product import CatalogueError
 from regrow.bus import BusError, PortInUse
-from regrow.cli.parser import INTERRUPTED, say
+from regrow.cli.say import INTERRUPTED, say
 from regrow.models import ModelError
 from regrow.supervisor import SupervisorError
 

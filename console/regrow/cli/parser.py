@@ -2,16 +2,16 @@
 
 import argparse
 import importlib
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+from regrow.cli.say import INTERRUPTED, say
 
 DEMO_STORE = ".regrow/demo"
 INDEX_STORE = ".regrow/index"
 DEV_STORES = ".regrow/dev"
 SAMPLE_PRODUCTS = 5_000
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,8 +132,3 @@ def _port(text: str) -> int:
     if not 0 <= number <= 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port between 0 and 65535")
     return number
-
-
-def say(text: str) -> None:
-    """A line for the person who watches: standard output is for data."""
-    print(text, file=sys.stderr, flush=True)

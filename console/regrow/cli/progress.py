@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from regrow.cli.parser import say
+from regrow.cli.say import say
 
 LINE_EVERY_S = 2.0
 

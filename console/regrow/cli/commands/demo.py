@@ -18,9 +18,9 @@ from regrow.agents.witness import sightings
 from regrow.cli.demo_worker import QUESTIONS, work
 from regrow.cli.failures import CommandFailed
 from regrow.cli.food_run import model_line, planned
-from regrow.cli.parser import say
 from regrow.cli.progress import leave_torn_bar
 from regrow.cli.run_store import ALL, Store
+from regrow.cli.say import say
 
 RESTARTS_MAX = 50
 

@@ -7,7 +7,8 @@ import msgspec
 
 from regrow.actors import Actor, System, load_system
 from regrow.actors.message import tag_of
-from regrow.cli.parser import DEV_STORES, say
+from regrow.cli.parser import DEV_STORES
+from regrow.cli.say import say
 from regrow.cli.session import embedded, run_until_stopped
 
 

@@ -5,8 +5,8 @@ import sys
 
 from regrow.agents.store import CatalogStore
 from regrow.cli.failures import CommandFailed
-from regrow.cli.parser import say
 from regrow.cli.run_store import Store
+from regrow.cli.say import say
 
 
 def run(chosen: argparse.Namespace) -> int:

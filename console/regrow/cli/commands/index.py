@@ -7,9 +7,9 @@ from pathlib import Path
 
 from regrow.agents.usda import fetch_usda, sample_path
 from regrow.cli.food_run import NothingToIndex, hosted, index, planned
-from regrow.cli.parser import say
 from regrow.cli.progress import Progress
 from regrow.cli.run_store import ALL, Plan, Store
+from regrow.cli.say import say
 from regrow.cli.session import run_until_stopped
 
 

@@ -4,7 +4,7 @@ import argparse
 
 from regrow.actors import System, load_system
 from regrow.bus.connection import resolve
-from regrow.cli.parser import say
+from regrow.cli.say import say
 from regrow.cli.session import remote, run_until_stopped
 
 
