@@ -11,7 +11,7 @@ import pytest
 from regrow.actors import Actor, Event, Kind, Message, Policy, System, asking, command, event, query, tool
 from regrow.actors.records import Record, Steps
 from regrow.bus import Address, EmbeddedServer, decode, open_bus
-from regrow.bus.connection import ServerAddress, connect
+from regrow.bus.connection import ServerAddress, close, connect
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
 
@@ -128,6 +128,6 @@ async def test_a_server_killed_under_load_loses_nothing_and_doubles_nothing(
                             steps.update(decode(step.outcome.value or b"", int) for step in entry.steps)
             assert steps == Counter(range(ACTORS * EACH))
             assert steps == RAN, "no step ran twice, for its process was never killed"
-        await client.close()
+        await close(client)
     finally:
         await server.__aexit__(None, None, None)

@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 
-from regrow.bus.connection import ServerAddress, connect, options, resolve
+from regrow.bus.connection import ServerAddress, close, connect, options, resolve
 from regrow.bus.errors import (
     AccessDenied,
     AddressUnusable,
@@ -488,3 +488,25 @@ async def test_package_that_logins_need_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(importlib.util, "find_spec", missing)
     with pytest.raises(AddressUnusable, match=r"regrow\[creds\]"):
         await connect(ServerAddress(creds=tmp_path), name="test")
+
+
+class Broken(Client):
+    """A client whose connection broke just before: nats-py's own wait for it was cancelled."""
+
+    async def close(self) -> None:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_that_nobody_asked_for_does_not_leave_a_close() -> None:
+    await close(Broken())
+
+
+@pytest.mark.asyncio
+async def test_a_close_that_is_cancelled_stays_so() -> None:
+    closing = asyncio.create_task(close(Broken()))
+    closing.cancel()
+    await asyncio.sleep(0)
+    assert closing.cancelled() or closing.cancelling()
+    with pytest.raises(asyncio.CancelledError):
+        await closing

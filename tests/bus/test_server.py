@@ -21,6 +21,7 @@ from nats.js import JetStreamContext
 
 from regrow.bus import guard, store
 from regrow.bus import server as server_module
+from regrow.bus.connection import close
 from regrow.bus.errors import (
     BusError,
     DiskFull,
@@ -158,7 +159,7 @@ async def jetstream(url: str) -> AsyncGenerator[JetStreamContext]:
     try:
         yield client.jetstream()
     finally:
-        await client.close()
+        await close(client)
 
 
 @pytest.mark.asyncio
@@ -344,7 +345,7 @@ async def test_server_entered_again_is_found_by_its_clients(store_dir: Path) -> 
         await server.wait_exited()
     async with server:
         await back.wait()
-        await client.close()
+        await close(client)
 
 
 async def ignore(error: Exception) -> None:

@@ -17,7 +17,7 @@ from regrow.actors.ref import Ref
 from regrow.actors.remote import remote_call
 from regrow.actors.tool import Tool
 from regrow.bus import Bus, check_name, open_bus
-from regrow.bus.connection import connect, resolve
+from regrow.bus.connection import close, connect, resolve
 from regrow.supervisor import ChildSpec, Intensity, Supervisor
 
 INTENSITY = Intensity(limit=5, per_s=10.0)
@@ -123,7 +123,7 @@ class System:
             async with open_bus(client, self.name) as bus:
                 yield Client(bus)
         finally:
-            await client.close()
+            await close(client)
 
 
 def _by_name(actors: Sequence[type[Actor] | Kind]) -> dict[str, Kind]:

@@ -18,7 +18,7 @@ from regrow.actors import load_system
 from regrow.actors.logs import log_to_stderr
 from regrow.agents.tool_agent import CREDS, STOP_S, URL, ToolAgent
 from regrow.bus import open_bus
-from regrow.bus.connection import ServerAddress, connect
+from regrow.bus.connection import ServerAddress, close, connect
 
 
 async def serve(path: str, name: str) -> None:
@@ -39,7 +39,7 @@ async def serve(path: str, name: str) -> None:
             await stopping.wait()
             log_to_stderr("critical")  # a server that goes with its owner is nothing to warn of
     finally:
-        await client.close()
+        await close(client)
 
 
 def _watch(stop: Callable[[], object]) -> None:

@@ -201,6 +201,16 @@ async def connect(
     return client
 
 
+async def close(client: Client) -> None:
+    """Closes a client. Closed while its connection is broken, nats-py reports a cancellation that nobody asked for; that is the end too."""
+    try:
+        await client.close()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+
+
 async def dial(client: Client, address: ServerAddress, options: Mapping[str, Any]) -> None:
     """Connect, for as long as it takes: nats-py tries again by itself, also the first time."""
     try:

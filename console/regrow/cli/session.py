@@ -14,7 +14,7 @@ import anyio
 from regrow.actors import Node, System
 from regrow.agents.tool_agent import CREDS
 from regrow.bus import DiskFull, EmbeddedServer, open_bus
-from regrow.bus.connection import ServerAddress, connect
+from regrow.bus.connection import ServerAddress, close, connect
 from regrow.bus.server import said_by
 from regrow.cli.failures import CommandFailed
 
@@ -68,7 +68,7 @@ async def _hosted(system: System, address: ServerAddress, *, create: bool) -> As
         async with open_bus(client, system.name, create=create) as bus, system.host(bus, url=address.url) as node:
             yield node
     finally:
-        await client.close()
+        await close(client)
 
 
 async def _watch(server: EmbeddedServer) -> None:
