@@ -339,7 +339,8 @@ async def test_login_that_is_refused_later_is_told_once(tmp_path: Path) -> None:
             assert str(await told.get()) == str(AccessDenied())
             await until(lambda: (tmp_path / "log").read_text().count("authentication error") > 2)
     gc.collect()
-    assert told.empty()
+    while not told.empty():  # nats-py may give up after two refusals, which is something else to tell
+        assert isinstance(told.get_nowait(), ConnectionLost)
 
 
 @pytest.mark.asyncio
