@@ -670,9 +670,12 @@ class Crowd(Actor):
     @command
     async def wait(self, msg: Wait) -> int:
         running: list[int] = self.port("running")
+        two: asyncio.Event = self.port("two")
         running[0] += 1
         running[1] = max(running)
-        await asyncio.sleep(0)
+        if running[0] == 2:
+            two.set()
+        await two.wait()  # the first one holds its place until another one has come
         await asyncio.sleep(0)
         running[0] -= 1
         return running[1]
@@ -680,7 +683,8 @@ class Crowd(Actor):
 
 async def test_no_more_actors_of_a_kind_are_active_at_once_than_it_allows(bus: Bus, app_name: str) -> None:
     running = [0, 0]
-    made = System(app_name, actors=[Kind(actor=Crowd, active_max=2)], ports={"running": running})
+    ports = {"running": running, "two": asyncio.Event()}
+    made = System(app_name, actors=[Kind(actor=Crowd, active_max=2)], ports=ports)
     async with made.host(bus) as node:
         await asyncio.gather(*(node.ref(Crowd, str(key)).ask(Wait()) for key in range(20)))
     assert running == [0, 2]
