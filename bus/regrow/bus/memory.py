@@ -5,190 +5,15 @@ Several systems may share one ``MemoryBus``, as several nodes share a server: a 
 
 import asyncio
 import secrets
-import time
-from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
-from regrow.bus.codec import has_id
-from regrow.bus.errors import MailboxFull, NoResponder, PayloadTooLarge, RequestTimeout, StaleWriter
-from regrow.bus.headers import MESSAGE_ID, Headers, fence, letter, size
-from regrow.bus.port import Receive, Request, Stored
-from regrow.bus.streams import DEDUPLICATION_S, MAILBOX_MESSAGES_MAX
-from regrow.bus.subjects import SHARDS, Address, Box, Subjects, check_address, check_subject, log_number
-
-PAYLOAD_BYTES_MAX = 1024 * 1024
-"""The server's own default."""
-
-
-def _check_size(body: bytes, headers: Headers | None) -> None:
-    total = len(body) + size(headers)
-    if total > PAYLOAD_BYTES_MAX:
-        raise PayloadTooLarge(total, PAYLOAD_BYTES_MAX)
-
-
-class MemoryLog:
-    """The event logs, in a dict."""
-
-    def __init__(self) -> None:
-        self._records: defaultdict[Address, list[Stored]] = defaultdict(list)
-        self._last: defaultdict[int, int] = defaultdict(int)
-
-    async def append(self, address: Address, data: bytes, *, rid: str, after: int, rollup: bool = False) -> int:
-        """The sequence under which the record was stored; see ``EventLog.append``."""
-        check_address(address)
-        _check_size(data, fence(after, rollup=rollup))
-        await asyncio.sleep(0)
-        records = self._records[address]
-        last = records[-1].sequence if records else 0
-        if last != after:
-            return _own(records, rid, after, last)
-        number = log_number(address)
-        self._last[number] += 1
-        if rollup:
-            records.clear()
-        records.append(Stored(self._last[number], time.time_ns(), bytes(data)))
-        return self._last[number]
-
-    async def read(self, address: Address) -> list[Stored]:
-        """All records of this log, oldest first; see ``EventLog.read``."""
-        check_address(address)
-        await asyncio.sleep(0)
-        return list(self._records[address])
-
-    def count(self) -> int:
-        """How many records all logs hold."""
-        return sum(len(records) for records in self._records.values())
-
-
-def _own(records: list[Stored], rid: str, after: int, last: int) -> int:
-    """Where the writer's own record is, which it appends again; else it is stale."""
-    for record in reversed(records):
-        if record.sequence > after and has_id(record.data, rid):
-            return record.sequence
-    raise StaleWriter(after, last)
-
-
-class _Letter(NamedTuple):
-    """A message that waits in a mailbox."""
-
-    box: Box
-    address: Address
-    sequence: int
-    headers: Headers
-    body: bytes
-
-
-class _Claim:
-    """One takeover of all shards, by whoever serves."""
-
-    def __init__(self, receive: Receive, lost: Callable[[int], None]) -> None:
-        self.receive = receive
-        self.lost = lost
-
-
-class MemoryDelivery:
-    """A message out of a mailbox in memory."""
-
-    def __init__(self, letter: _Letter, settle: Callable[[_Letter], None]) -> None:
-        self.box: Box = letter.box
-        self.address = letter.address
-        self.sequence = letter.sequence
-        self.headers = letter.headers
-        self.body = letter.body
-        self._letter = letter
-        self._settle = settle
-
-    async def ack(self) -> None:
-        self._settle(self._letter)
-
-
-class MemoryMail:
-    """The two mailboxes, each a dict from sequence to message."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[Box, dict[int, _Letter]] = {"in": {}, "act": {}}
-        self._counts: Counter[Address] = Counter()
-        self._last: dict[Box, int] = {"in": 0, "act": 0}
-        self._known: dict[str, tuple[int, float]] = {}
-        self._claim: _Claim | None = None
-
-    async def post(
-        self,
-        box: Box,
-        address: Address,
-        body: bytes,
-        headers: Headers | None = None,
-        *,
-        message_id: str | None = None,
-    ) -> int:
-        """The sequence of the stored message; see ``Mail.post``."""
-        check_address(address)
-        given = letter(box, headers, message_id)
-        _check_size(body, given)
-        if box == "in" and self._counts[address] >= MAILBOX_MESSAGES_MAX:
-            raise MailboxFull(str(address))
-        if message_id is not None and (earlier := self._earlier(message_id)) is not None:
-            return earlier
-        self._last[box] += 1
-        message = _Letter(box, address, self._last[box], given, bytes(body))
-        if message_id is not None:
-            self._known[message_id] = message.sequence, time.monotonic()
-        self._waiting[box][message.sequence] = message
-        self._counts[address] += box == "in"
-        if self._claim is not None:
-            self._deliver(self._claim, message)
-        return message.sequence
-
-    @asynccontextmanager
-    async def serve(
-        self, receive: Receive, lost: Callable[[int], None]
-    ) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
-        """Delivers the mail of all shards; see ``Mail.serve``."""
-        mine = [_Claim(receive, lost)]
-
-        async def take_over() -> None:
-            earlier, self._claim = self._claim, _Claim(receive, lost)
-            if earlier is not None and earlier not in mine:
-                for shard in range(SHARDS):
-                    earlier.lost(shard)
-            mine[:] = [self._claim]
-            for message in (*self._waiting["in"].values(), *self._waiting["act"].values()):
-                self._deliver(self._claim, message)
-
-        await take_over()
-        try:
-            yield take_over
-        finally:
-            if self._claim in mine:
-                self._claim = None
-
-    def waiting(self, box: Box) -> list[bytes]:
-        """The bodies of all messages in a mailbox, delivered or not, for whoever looks."""
-        return [message.body for message in self._waiting[box].values()]
-
-    def _deliver(self, claim: _Claim, message: _Letter) -> None:
-        def settle(letter: _Letter) -> None:
-            if self._claim is claim and self._waiting[letter.box].pop(letter.sequence, None) is not None:
-                self._counts[letter.address] -= letter.box == "in"
-
-        def hand_over() -> None:
-            if self._claim is claim:
-                claim.receive(MemoryDelivery(message, settle))
-
-        asyncio.get_running_loop().call_soon(hand_over)
-
-    def _earlier(self, message_id: str) -> int | None:
-        """The sequence of a message with this id within the de-duplication window."""
-        now = time.monotonic()
-        for known, (_, posted) in list(self._known.items()):
-            if now - posted <= DEDUPLICATION_S:
-                break
-            del self._known[known]
-        sequence, _ = self._known.get(message_id, (None, 0.0))
-        return sequence
-
+from regrow.bus.errors import NoResponder, RequestTimeout
+from regrow.bus.headers import MESSAGE_ID, Headers
+from regrow.bus.memory_log import MemoryLog, check_size
+from regrow.bus.memory_mail import MemoryMail
+from regrow.bus.port import Request
+from regrow.bus.subjects import Address, Subjects, check_address, check_subject
 
 _Serving = tuple[str, str, Callable[[Request], None]]
 """Subject, queue and handler."""
@@ -210,13 +35,13 @@ class MemoryBus:
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens now."""
         check_subject(subject)
-        _check_size(body, headers)
+        check_size(body, headers)
         self._route(Request(subject, bytes(body), dict(headers or {}), ""))
 
     async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Request:
         """The first answer. Raises ``NoResponder``, ``RequestTimeout``, ``PayloadTooLarge``."""
         check_subject(subject)
-        _check_size(body, headers)
+        check_size(body, headers)
         answer: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
 
         def settle(reply: Request) -> None:
@@ -239,7 +64,7 @@ class MemoryBus:
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
         """Keeps a dead letter."""
         check_address(address)
-        _check_size(body, {MESSAGE_ID: message_id})
+        check_size(body, {MESSAGE_ID: message_id})
         self.dead_letters.setdefault(message_id, (address, bytes(body)))
 
     @asynccontextmanager

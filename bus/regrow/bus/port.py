@@ -1,10 +1,14 @@
-"""What the runtime asks of a bus: an event log, two mailboxes, and plain request/reply.
+"""What the runtime asks of a bus: event logs, two mailboxes, dead letters, and plain request/reply.
 
 ``NatsBus`` is the bus; ``MemoryBus`` keeps the same promises inside one process and forgets all when it ends. One suite of
 contract tests runs on both. Everything here belongs to one event loop.
+
+What does not fit one message of the server is put aside in an object store and a reference sent in its place (a claim check):
+``append``, ``save`` and ``post`` do that by themselves, ``read``, ``saved`` and ``fetch`` undo it. ``PayloadTooLarge`` is
+raised for what exceeds ``CLAIM_BYTES_MAX`` too.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -12,6 +16,9 @@ import msgspec
 
 from regrow.bus.headers import Headers
 from regrow.bus.subjects import Address, Box, Subjects
+
+CLAIM_BYTES_MAX = 64 * 1024 * 1024
+"""The largest record, snapshot or message body that is put aside: what is larger is an error, for it has to be read whole."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -23,6 +30,15 @@ class Stored(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Followed(msgspec.Struct, frozen=True):
+    """One record of any actor's log, for whoever reads many logs."""
+
+    stream: int
+    """Which of the log streams; sequences rise within one stream."""
+    address: Address
+    stored: Stored
+
+
 class EventLog(Protocol):
     """One append-only log per actor."""
 
@@ -31,15 +47,41 @@ class EventLog(Protocol):
 
         The record must carry ``rid``. It is stored only when ``after`` is the last sequence of this log, and exactly once,
         also when an acknowledgement is lost: the same bytes are sent again under the same fence until the outcome is
-        known. ``rollup`` removes all earlier records of this log in the same step.
+        known. ``rollup`` removes all earlier records of this log in the same step, and what had been put aside for them.
 
         Raises ``StaleWriter`` when somebody else's record is there, ``PayloadTooLarge`` before anything is sent, and
         ``StoreFull`` when the server has no room.
         """
         ...
 
-    async def read(self, address: Address) -> list[Stored]:
-        """All records of this log, oldest first, from its last roll-up on; empty for an actor that never wrote."""
+    async def read(self, address: Address, after: int = 0) -> list[Stored]:
+        """All records of this log behind that sequence, oldest first, from its last roll-up on; empty when there are none."""
+        ...
+
+    async def save(self, address: Address, data: bytes, covers: int) -> None:
+        """Keeps a snapshot beside a log that is not rolled up; ``covers`` is the last sequence that it stands for.
+
+        Only a cache: an older one never replaces a newer one for a reader, and losing it costs only time.
+        """
+        ...
+
+    async def saved(self, address: Address) -> Stored | None:
+        """The last snapshot that was kept beside the log; its ``sequence`` is the last one that it covers."""
+        ...
+
+    async def addresses(self, kind: str | None = None) -> list[Address]:
+        """Every actor that has a log, or every one of a kind, in no order. One that was deleted still has its tombstone."""
+        ...
+
+    def follow(self, kind: str, after: Mapping[int, int]) -> AsyncIterator[Followed]:
+        """The records of all actors of a kind, those of each stream in order, then those to come, without an end.
+
+        ``after`` holds for each stream the last sequence that was seen. Records that a roll-up has removed are not seen.
+        """
+        ...
+
+    async def forget(self, address: Address) -> None:
+        """Removes what is kept beside the log: snapshot and claims, those of its last record excepted."""
         ...
 
 
@@ -55,7 +97,27 @@ class Delivery(Protocol):
     @property
     def headers(self) -> Headers: ...
     @property
-    def body(self) -> bytes: ...
+    def body(self) -> bytes:
+        """The message's body; empty while it is not here, see ``fetch``."""
+        ...
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it was already waiting when its shard was taken from a node that did not let go of it by itself, and so may
+        be what that node died of."""
+        ...
+
+    def shed(self) -> None:
+        """Forgets the body until ``fetch`` gets it again: what waits behind many others should not cost memory. The headers
+        that tell an order of the runtime from a message stay."""
+        ...
+
+    async def fetch(self) -> bool:
+        """Makes headers and body be here, from the mailbox or from where a large one was put aside; at no cost where they are.
+
+        False when the message is not in its mailbox any more: somebody else has acknowledged it.
+        """
+        ...
 
     async def ack(self) -> None:
         """Takes the message out of the mailbox. Without effect when the shard has been taken over meanwhile."""
@@ -63,6 +125,20 @@ class Delivery(Protocol):
 
 
 Receive = Callable[[Delivery], None]
+
+
+class Holding(Protocol):
+    """The shards that this node serves."""
+
+    async def take_over(self) -> None:
+        """Takes all shards over once more, also from another node, and delivers everything again that is not acknowledged;
+        acknowledgements of earlier deliveries then have no effect."""
+        ...
+
+    async def holds(self, shard: int) -> bool:
+        """Whether this node held the shard at some moment within the last ``LEASE_S``: a look at the claim proves it for so
+        long, counted from before the look, and costs a round trip only when the last one is older."""
+        ...
 
 
 class Mail(Protocol):
@@ -79,23 +155,71 @@ class Mail(Protocol):
     ) -> int:
         """The sequence of the stored message. ``message_id`` (``act`` only) drops repetitions within two minutes.
 
-        Raises ``MailboxFull`` (``in`` only) and ``PayloadTooLarge``.
+        Raises ``MailboxFull`` (``in`` only), ``PayloadTooLarge``, and ``AccessDenied`` when these credentials may not
+        publish there.
         """
         ...
 
-    def serve(
-        self, receive: Receive, lost: Callable[[int], None]
-    ) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+    async def schedule(
+        self, address: Address, timer: str, body: bytes, headers: Headers | None = None, *, at_ns: int
+    ) -> None:
+        """Puts a message into the actor's ``act`` mailbox at that time of the server's clock (nanoseconds since 1970; at once
+        when it is past). No process is held meanwhile. The same ``timer`` again replaces the earlier one; one that has fired
+        may fire again. Raises ``PayloadTooLarge``.
+        """
+        ...
+
+    async def unschedule(self, address: Address, timer: str) -> None:
+        """Removes a scheduled message; without effect when it has fired or never was."""
+        ...
+
+    async def purge(self, address: Address) -> None:
+        """Removes all mail of an actor, its scheduled messages, and what was put aside for them."""
+        ...
+
+    def serve(self, receive: Receive, lost: Callable[[int], None]) -> AbstractAsyncContextManager[Holding]:
         """Takes all shards over from whoever had them and delivers their mail, in order, what is not acknowledged first.
 
         Within one service a message is delivered once, also through broken connections and restarts of the server;
         it comes again only when its acknowledgement was lost. ``lost(shard)`` is called when another node has taken that
-        shard. The value is a coroutine function that takes all shards over once more, also from another node, and
-        delivers everything again that is not acknowledged; acknowledgements of earlier deliveries then have no effect.
+        shard.
 
         What ends the service is raised in the task that entered the block: an error of ``receive`` or ``lost``, and
         ``Unreachable`` when the connection is closed for good.
         """
+        ...
+
+
+class Buried(msgspec.Struct, frozen=True):
+    """A dead letter as the server keeps it."""
+
+    address: Address
+    stored: Stored
+    """Its ``sequence`` names the dead letter."""
+
+
+class DeadLetters(Protocol):
+    """Messages that were given up, with their cause, until somebody drops them."""
+
+    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
+        """Stores a dead letter of this actor; the same id is stored once within the de-duplication window."""
+        ...
+
+    async def find(
+        self, kind: str | None = None, key: str | None = None, *, after: int = 0, limit: int = 1_000
+    ) -> list[Buried]:
+        """Dead letters of everybody, of a kind, or of one actor, oldest first, those behind a sequence, at most ``limit``.
+
+        ``key`` needs ``kind``.
+        """
+        ...
+
+    async def get(self, sequence: int) -> Buried | None:
+        """One dead letter; None when there is none of that sequence (any more)."""
+        ...
+
+    async def drop(self, sequence: int) -> bool:
+        """Removes a dead letter for good; False when it was not there."""
         ...
 
 
@@ -118,6 +242,8 @@ class Bus(Protocol):
     @property
     def mail(self) -> Mail: ...
     @property
+    def dead(self) -> DeadLetters: ...
+    @property
     def epoch(self) -> str:
         """Random, made when the streams were created: part of every relay's id, so that ids are neither guessed nor reused."""
         ...
@@ -132,10 +258,6 @@ class Bus(Protocol):
 
     async def count_records(self) -> int:
         """How many records the application's logs hold now, those that a snapshot has replaced not counted."""
-        ...
-
-    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
-        """Stores a dead letter of this actor; the same id is stored once within the de-duplication window."""
         ...
 
     def serve(

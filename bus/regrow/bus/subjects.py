@@ -137,6 +137,13 @@ class Subjects:
     def query(self, address: Address) -> str:
         return f"{self._root}.qry.{shard_of(address)}.{self._tail(address)}"
 
+    def timer(self, address: Address, timer: str) -> str:
+        """Where a scheduled message of an actor lies until it is due; ``*`` stands for all of that actor's."""
+        return f"{self._root}.tm.{log_number(address)}.{self._tail(address)}.{timer}"
+
+    def snapshot(self, address: Address) -> str:
+        return f"{self._root}.snap.{log_number(address)}.{self._tail(address)}"
+
     def dead_letter(self, address: Address) -> str:
         return f"{self._root}.dlq.{self._tail(address)}"
 
@@ -159,6 +166,14 @@ class Subjects:
 
     def mail_stream(self, box: Box) -> str:
         return f"RG_{self.app}_{box.upper()}"
+
+    @property
+    def snapshot_stream(self) -> str:
+        return f"RG_{self.app}_SNAP"
+
+    @property
+    def claim_bucket(self) -> str:
+        return f"rg_{self.app}_blobs"
 
     @property
     def dead_letter_stream(self) -> str:
