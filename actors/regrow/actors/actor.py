@@ -114,3 +114,8 @@ def apply(actor: Actor, fact: Event) -> None:
         handler.method(actor, fact)
     finally:
         held.update(_folding=False, _scope=scope)
+
+
+def apply_recorded(actor: Actor, data: msgspec.Raw) -> None:
+    """Changes the state by one event as it lies in the log. Raises ``Undecodable`` for one that this build does not know."""
+    apply(actor, actor.__regrow__.decode_event(data))
