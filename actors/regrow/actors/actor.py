@@ -5,8 +5,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
-from regrow.actors.definition import Definition
+from regrow.actors.definition import Definition, Persist
 from regrow.actors.errors import ActorError, StateChangedOutsideEvent
+from regrow.actors.fields import apply_changes, check_assignment
 from regrow.actors.message import Event, Message
 from regrow.actors.ref import Ref
 from regrow.bus import Address
@@ -29,6 +30,8 @@ class Actor:
     """A durable actor: typed fields are its state, ``@event`` methods change it, ``@command`` methods decide.
 
     ``class Counter(Actor, kind="counter")``: the kind is its name on the bus, by default the snake_case of the class name.
+    ``version=2``: its state is no longer what version 1 was, and ``@upcast(Counter, 1)`` reads the older one. ``persist="fields"``:
+    commands assign fields, and what a turn changed is recorded, without events; a class below inherits that.
     One instance lives per key, activated by its first message and rebuilt from its log after any crash. The class is checked
     when it is made; ``DefinitionError`` says what is wrong.
     """
@@ -38,9 +41,13 @@ class Actor:
     _scope: Scope | None = None
     _folding: bool = False
 
-    def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
+    def __init_subclass__(
+        cls, *, kind: str | None = None, version: int = 1, persist: Persist | None = None, **options: Any
+    ) -> None:
         super().__init_subclass__(**options)
-        cls.__regrow__ = Definition(cls, kind, defining_scope())
+        above: Definition | None = getattr(cls, "__regrow__", None)
+        kept = persist if persist is not None else above.persist if above is not None else "events"
+        cls.__regrow__ = Definition(cls, kind, defining_scope(), version=version, persist=kept)
         cls.__regrow__.check_state()
 
     @property
@@ -52,6 +59,8 @@ class Actor:
 
     def emit(self, event: Event) -> None:
         """Decides an event: applied to the state at once, durable when the turn commits, gone when the turn fails."""
+        if self.__regrow__.persist == "fields":
+            raise ActorError(f'{type(self).__name__} is persist="fields" and emits nothing: assign its fields')
         self._running("emit").emit(event)
 
     def send(self, to: Ref, message: Message[Any]) -> None:
@@ -72,9 +81,14 @@ class Actor:
         return self._scope
 
     def __setattr__(self, name: str, value: object) -> None:
-        if not self._folding:
+        if self.__regrow__.persist == "fields":
+            check_assignment(self, name, running=self._scope is not None)
+        elif not self._folding:
             raise StateChangedOutsideEvent(type(self).__name__, name)
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise ActorError(f"{type(self).__name__}.{name} cannot be deleted: a field has a value, be it None")
 
 
 def defining_scope() -> dict[str, Any]:
@@ -117,5 +131,9 @@ def apply(actor: Actor, fact: Event) -> None:
 
 
 def apply_recorded(actor: Actor, data: msgspec.Raw) -> None:
-    """Changes the state by one event as it lies in the log. Raises ``Undecodable`` for one that this build does not know."""
-    apply(actor, actor.__regrow__.decode_event(data))
+    """Changes the state by one event as it lies in the log, in whatever form. Raises ``Undecodable`` for an unknown one."""
+    definition = actor.__regrow__
+    if definition.persist == "fields":
+        apply_changes(actor, data)
+    else:
+        apply(actor, definition.decode_event(data))

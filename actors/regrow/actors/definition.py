@@ -2,25 +2,38 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Union, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from regrow.actors.errors import DefinitionError
 from regrow.actors.handler import Handler, handlers_of
-from regrow.actors.message import TAG_FIELD, Event, Message, tag_of
+from regrow.actors.message import Event, Message
+from regrow.actors.tagged import Tagged
+from regrow.actors.upcast import upcast_state
 from regrow.bus import Undecodable, check_name, decode, encode
 
-
-class _Tagged(msgspec.Struct):
-    tag: str = msgspec.field(name=TAG_FIELD, default="")
+Persist = Literal["events", "fields"]
+"""What the log records of a turn: the events that it emitted, or the fields that it left changed."""
 
 
 class Definition:
     """The compiled form of an actor class."""
 
-    def __init__(self, cls: type, kind: str | None, namespace: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        cls: type,
+        kind: str | None,
+        namespace: Mapping[str, Any],
+        *,
+        version: int = 1,
+        persist: str = "events",
+    ) -> None:
         self.name = cls.__name__
+        self.version = _checked_version(cls, version)
+        """The version of the state, which goes into every snapshot beside it."""
+        self.persist = _checked_persist(cls, persist)
+        self._cls: Any = cls
         self.kind = _checked_kind(cls, kind or snake_case(cls.__name__))
         self.state_type = _state_type(cls, namespace)
         self.fields = self.state_type.__struct_fields__
@@ -28,9 +41,10 @@ class Definition:
         self.commands = {each.accepts: each for each in handlers if each.role == "command"}
         self.queries = {each.accepts: each for each in handlers if each.role == "query"}
         self.events = {each.accepts: each for each in handlers if each.role == "event"}
-        self._message_type = _union([*self.commands, *self.queries])
-        self._event_type = _union(list(self.events))
-        self._tags = {tag_of(kind) for kind in (*self.commands, *self.queries)}
+        self._messages = Tagged(self.name, (*self.commands, *self.queries), f"message to {self.kind}")
+        self._events = Tagged(self.name, self.events, f"event of {self.kind}")
+        if self.persist == "fields":
+            self._check_no_events()
 
     def handler(self, message: Message[Any]) -> Handler:
         """The command or query that handles a message. Raises ``DefinitionError`` when there is none."""
@@ -41,25 +55,52 @@ class Definition:
 
     def decode_message(self, body: bytes) -> Message[Any]:
         """The message in these bytes. Raises ``UnknownType`` or ``Undecodable``, each with one clear sentence."""
-        if self._message_type is not None:
-            try:
-                message: Message[Any] = decode(body, self._message_type, f"message to {self.kind}")
-            except Undecodable:
-                self._check_tag(body)
-                raise
-            return message
-        raise UnknownType(f"{self.kind} accepts no messages")
+        if not self._messages:
+            raise UnknownType(f"{self.kind} accepts no messages")
+        try:
+            message: Message[Any] = self._messages.read(body)
+        except Undecodable:
+            tag = self._messages.tag(body)
+            if not self._messages.knows(tag):
+                raise UnknownType(f"{self.kind} knows no message {tag!r}; {self._accepted()}") from None
+            raise
+        return message
 
     def decode_event(self, data: msgspec.Raw) -> Event:
         """The event in these bytes. Raises ``Undecodable`` when this build does not know it."""
-        if self._event_type is None:
+        if not self._events:
             raise Undecodable(f"event of {self.kind}", f"{self.name} has no @event method")
-        fact: Event = decode(data, self._event_type, f"event of {self.kind}")
+        try:
+            fact: Event = self._events.read(data)
+        except Undecodable:
+            tag = self._events.tag(data)
+            if not self._events.knows(tag):
+                why = f"{self.name} has neither an @event method for {tag!r} nor an upcaster that reads it"
+                raise Undecodable(f"event of {self.kind}", why) from None
+            raise
         return fact
 
-    def decode_state(self, data: msgspec.Raw) -> msgspec.Struct:
-        """The state in these bytes. Raises ``Undecodable`` when it no longer fits the class."""
-        return decode(data, self.state_type, f"state of {self.kind}")
+    def decode_state(self, data: msgspec.Raw, version: int | None = None) -> msgspec.Struct:
+        """The state in these bytes; ``version`` is that of the build that wrote them, without one it is this build's.
+
+        A field that the class does not have is an error too: its value would be lost with the next snapshot. Raises
+        ``Undecodable`` when the state no longer fits the class.
+        """
+        what = f"state of {self.kind}"
+        try:
+            return decode(self.current_fields(data, version), self.state_type, what)
+        except Undecodable as error:
+            if version is None or version == self.version:
+                raise
+            raise Undecodable(what, f"{error.why} (recorded by version {version}, this is {self.version})") from error
+
+    def current_fields(self, data: msgspec.Raw, version: int | None = None) -> msgspec.Raw:
+        """The fields of a state, all or some, as this build calls them. Raises ``Undecodable``."""
+        if version is None or version == self.version:
+            return data
+        what = f"state of {self.kind}"
+        fields = decode(data, dict[str, Any], what)
+        return msgspec.Raw(encode(upcast_state(fields, version, self._cls, self.version, what)))
 
     def fresh_state(self) -> msgspec.Struct:
         """The state of an actor that has no log yet; nothing in it is shared with another one."""
@@ -75,13 +116,14 @@ class Definition:
         if not same:
             raise DefinitionError(f"the state of {self.name} does not come back from JSON as it was: {initial}")
 
-    def _check_tag(self, body: bytes) -> None:
-        tag = decode(body, _Tagged, f"message to {self.kind}").tag
-        if tag not in self._tags:
-            raise UnknownType(f"{self.kind} knows no message {tag!r}; {self._accepted()}")
+    def _check_no_events(self) -> None:
+        for handler in self.events.values():
+            raise DefinitionError(
+                f'{self.name}.{handler.name} is an @event, but {self.name} is persist="fields": assign its fields in commands'
+            )
 
     def _accepted(self) -> str:
-        return f"it accepts {', '.join(sorted(self._tags)) or 'none'}"
+        return f"it accepts {', '.join(sorted(self._messages.tags)) or 'none'}"
 
 
 class UnknownType(Undecodable):
@@ -111,8 +153,16 @@ def _checked_kind(cls: type, kind: str) -> str:
         raise DefinitionError(f"{cls.__name__}: {error}") from None
 
 
-def _union(kinds: list[type]) -> Any:
-    return Union[tuple(kinds)] if kinds else None  # noqa: UP007 - the members are known only at run time
+def _checked_version(cls: type, version: object) -> int:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DefinitionError(f"{cls.__name__}: the version of its state is a whole number from 1, not {version!r}")
+    return version
+
+
+def _checked_persist(cls: type, persist: object) -> Persist:
+    if persist not in get_args(Persist):
+        raise DefinitionError(f'{cls.__name__}: persist is "events" or "fields", not {persist!r}')
+    return cast(Persist, persist)
 
 
 def _state_type(cls: type, namespace: Mapping[str, Any]) -> type[msgspec.Struct]:
@@ -133,6 +183,8 @@ def _state_type(cls: type, namespace: Mapping[str, Any]) -> type[msgspec.Struct]
             )
         fields.append((name, kind, getattr(cls, name)))
     try:
-        return msgspec.defstruct(f"{cls.__name__}State", fields, kw_only=True, module=cls.__module__)
+        return msgspec.defstruct(
+            f"{cls.__name__}State", fields, kw_only=True, forbid_unknown_fields=True, module=cls.__module__
+        )
     except TypeError as error:
         raise DefinitionError(f"{cls.__name__}: {error}") from None
