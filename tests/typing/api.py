@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import assert_type
+from typing import Any, assert_type
 
 from regrow.actors import (
     Actor,
@@ -20,6 +20,7 @@ from regrow.actors import (
     query,
     tool,
 )
+from regrow.actors.upcast import upcast
 
 
 class Add(Message[int]):
@@ -94,7 +95,39 @@ class Counter(Actor):
         self.total += fact.amount
 
 
-app = System("hello", actors=[Counter])
+class Basket(Actor, version=2, persist="fields"):
+    """Its fields are assigned in commands; its state was another one once."""
+
+    total: int = 0
+
+    @command
+    async def add(self, msg: Add) -> int:
+        self.total += msg.amount
+        return self.total
+
+
+@upcast(Basket, 1)
+def from_1(old: dict[str, Any]) -> dict[str, Any]:
+    return {"total": old["sum"]}
+
+
+@upcast(Added, "Added.v1", to="Added.v2")
+def from_v1(old: dict[str, Any]) -> dict[str, Any]:
+    return {"count": old["n"]}
+
+
+@upcast(Added, "Added.v2", to="Added")
+def from_v2(old: dict[str, Any]) -> dict[str, Any]:
+    return {"amount": old["count"]}
+
+
+@upcast(Add, "Plus")
+def from_plus(old: dict[str, Any]) -> dict[str, Any]:
+    return old
+
+
+assert_type(from_1({}), dict[str, Any])
+app = System("hello", actors=[Counter, Basket])
 assert_type(app, System)
 assert_type(current_step(), StepContext | None)
 kept: Awaitable[list[bytes]] = fetch("a", depth=3)
@@ -129,3 +162,17 @@ async def wrong(client: Client) -> None:
     await fetch("a", width=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     text: str = await client.ref(Counter, "a").ask(Add(amount=1))  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     assert text
+
+
+def wrong_upcasts() -> None:
+    """An upcaster reads a tag of an event or a message, or a version of an actor, and takes and returns a dict."""
+    upcast(Added, 1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    upcast(Basket, "1")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    upcast(Basket, 1, to="2")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    upcast(int, 1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    upcast(Added, "A")(len)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+
+    class Wrong(Actor, persist="memory"):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+        pass
+
+    Wrong()

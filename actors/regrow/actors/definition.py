@@ -41,8 +41,10 @@ class Definition:
         self.commands = {each.accepts: each for each in handlers if each.role == "command"}
         self.queries = {each.accepts: each for each in handlers if each.role == "query"}
         self.events = {each.accepts: each for each in handlers if each.role == "event"}
-        self._messages = Tagged(self.name, (*self.commands, *self.queries), f"message to {self.kind}")
-        self._events = Tagged(self.name, self.events, f"event of {self.kind}")
+        self._messages = Tagged(
+            self.name, (*self.commands, *self.queries), f"message to {self.kind}", self._unknown_message
+        )
+        self._events = Tagged(self.name, self.events, f"event of {self.kind}", self._unknown_event)
         if self.persist == "fields":
             self._check_no_events()
 
@@ -55,29 +57,24 @@ class Definition:
 
     def decode_message(self, body: bytes) -> Message[Any]:
         """The message in these bytes. Raises ``UnknownType`` or ``Undecodable``, each with one clear sentence."""
-        if not self._messages:
+        known = self._messages
+        if known.union is None:
             raise UnknownType(f"{self.kind} accepts no messages")
         try:
-            message: Message[Any] = self._messages.read(body)
-        except Undecodable:
-            tag = self._messages.tag(body)
-            if not self._messages.knows(tag):
-                raise UnknownType(f"{self.kind} knows no message {tag!r}; {self._accepted()}") from None
-            raise
+            message: Message[Any] = decode(body, known.union, known.what)
+        except Undecodable as error:
+            message = known.older(body, error)
         return message
 
     def decode_event(self, data: msgspec.Raw) -> Event:
         """The event in these bytes. Raises ``Undecodable`` when this build does not know it."""
-        if not self._events:
-            raise Undecodable(f"event of {self.kind}", f"{self.name} has no @event method")
+        known = self._events
+        if known.union is None:
+            raise Undecodable(known.what, f"{self.name} has no @event method")
         try:
-            fact: Event = self._events.read(data)
-        except Undecodable:
-            tag = self._events.tag(data)
-            if not self._events.knows(tag):
-                why = f"{self.name} has neither an @event method for {tag!r} nor an upcaster that reads it"
-                raise Undecodable(f"event of {self.kind}", why) from None
-            raise
+            fact: Event = decode(data, known.union, known.what)
+        except Undecodable as error:
+            fact = known.older(data, error)
         return fact
 
     def decode_state(self, data: msgspec.Raw, version: int | None = None) -> msgspec.Struct:
@@ -121,6 +118,13 @@ class Definition:
             raise DefinitionError(
                 f'{self.name}.{handler.name} is an @event, but {self.name} is persist="fields": assign its fields in commands'
             )
+
+    def _unknown_message(self, tag: str) -> Undecodable:
+        return UnknownType(f"{self.kind} knows no message {tag!r}; {self._accepted()}")
+
+    def _unknown_event(self, tag: str) -> Undecodable:
+        why = f"{self.name} has neither an @event method for {tag!r} nor an upcaster that reads it"
+        return Undecodable(f"event of {self.kind}", why)
 
     def _accepted(self) -> str:
         return f"it accepts {', '.join(sorted(self._messages.tags)) or 'none'}"

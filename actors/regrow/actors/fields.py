@@ -52,7 +52,7 @@ def changes(before: msgspec.Struct, after: Holder) -> msgspec.Raw | None:
         if new != old:
             held[name], recorded = _recorded(definition, name, held[name], new)
             if recorded != old:
-                changed[name] = recorded
+                changed[name] = msgspec.Raw(recorded)
     if not changed:
         return None
     return msgspec.Raw(encode(FieldsChanged(msgspec.Raw(encode(changed)), definition.version)))
@@ -89,7 +89,7 @@ def _json(definition: Definition, name: str, value: object) -> bytes:
         raise _misfit(definition, name, value, str(error)) from None
 
 
-def _recorded(definition: Definition, name: str, value: object, data: bytes) -> tuple[Any, msgspec.Raw]:
+def _recorded(definition: Definition, name: str, value: object, data: bytes) -> tuple[Any, bytes]:
     """A value as it comes back from the log, and its JSON."""
     try:
         state = decode(encode({name: msgspec.Raw(data)}), definition.state_type, "value")
@@ -98,7 +98,7 @@ def _recorded(definition: Definition, name: str, value: object, data: bytes) -> 
     back = getattr(state, name)
     if back != value:
         raise _misfit(definition, name, value, f"it comes back from JSON as {type(back).__name__}")
-    return back, msgspec.Raw(encode(back))
+    return back, encode(back)
 
 
 def _misfit(definition: Definition, name: str, value: object, why: str) -> DefinitionError:

@@ -1,6 +1,6 @@
 """Tagged structs: the messages or the events of an actor, read by their ``type``, also in forms that only upcasters know."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Union
 
 import msgspec
@@ -16,37 +16,30 @@ class _Tag(msgspec.Struct):
 
 
 class Tagged:
-    """A set of message or event classes. What is current costs nothing more than its decoding."""
+    """A set of message or event classes. What is current is decoded by ``union`` and costs nothing more."""
 
-    def __init__(self, owner: str, kinds: Iterable[type], what: str) -> None:
+    def __init__(self, owner: str, kinds: Iterable[type], what: str, unknown: Callable[[str], Undecodable]) -> None:
         self.kinds = tuple(kinds)
         self.tags = {tag_of(kind) for kind in self.kinds}
-        self._what = what
-        self._union: Any = Union[self.kinds] if self.kinds else None  # noqa: UP007 - the members are known only at run time
+        self.union: Any = Union[self.kinds] if self.kinds else None  # noqa: UP007 - the members are known only at run time
+        self.what = what
+        self._unknown = unknown
         _check(owner, self.kinds, self.tags)
 
-    def __bool__(self) -> bool:
-        return bool(self.kinds)
+    def older(self, data: bytes | msgspec.Raw, error: Undecodable) -> Any:
+        """The struct in bytes that ``union`` cannot decode, when an upcaster reads them.
 
-    def read(self, data: bytes | msgspec.Raw) -> Any:
-        """The struct in these bytes. Raises ``Undecodable``."""
-        try:
-            return decode(data, self._union, self._what)
-        except Undecodable:
-            tag = self.tag(data)
-            if tag in self.tags or not self.knows(tag):
-                raise
-        what = f"{self._what}, recorded as {tag!r},"
+        Raises ``error`` for what is current and does not fit, what ``unknown`` gives for a tag that nobody knows, and
+        ``Undecodable`` for what is no JSON object with a text as ``type``, and when an upcaster fails.
+        """
+        tag = decode(data, _Tag, self.what).tag
+        if tag in self.tags:
+            raise error
+        if not readers(self.kinds, tag):
+            raise self._unknown(tag)
+        what = f"{self.what}, recorded as {tag!r},"
         newer = upcast_tagged(decode(data, dict[str, Any], what), tag, self.kinds, self.tags, what)
-        return decode(encode(newer), self._union, what)
-
-    def tag(self, data: bytes | msgspec.Raw) -> str:
-        """The ``type`` that these bytes carry. Raises ``Undecodable`` for what is no JSON object with a text there."""
-        return decode(data, _Tag, self._what).tag
-
-    def knows(self, tag: str) -> bool:
-        """Whether this is the tag of one of the classes, or an older form of one."""
-        return tag in self.tags or bool(readers(self.kinds, tag))
+        return decode(encode(newer), self.union, what)
 
 
 def _check(owner: str, kinds: tuple[type, ...], tags: set[str]) -> None:
