@@ -18,8 +18,8 @@ from regrow.actors.errors import (
     StepFailed,
     WouldDeadlock,
 )
+from regrow.actors.group import Kind
 from regrow.actors.handler import command, event, query
-from regrow.actors.host import Kind
 from regrow.actors.local import LocalActor, LocalRef, LocalSystem
 from regrow.actors.local_cell import LocalPolicy
 from regrow.actors.message import Event, Message

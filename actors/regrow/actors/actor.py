@@ -1,6 +1,8 @@
 """The class that users derive their actors from."""
 
 import inspect
+import time
+from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
@@ -22,6 +24,8 @@ class Scope(Protocol):
 
     def emit(self, event: Event) -> None: ...
     def send(self, to: Address, message: Message[Any]) -> None: ...
+    def set_timer(self, name: str, message: Message[Any], at_ms: int) -> None: ...
+    def cancel_timer(self, name: str) -> None: ...
     def ref(self, kind: "type[Actor]", key: str) -> Ref: ...
     def port(self, name: str) -> Any: ...
 
@@ -67,6 +71,20 @@ class Actor:
         """Sends a message when the turn commits, never before; it arrives once, in order per receiver."""
         self._running("send").send(to.address, message)
 
+    def set_timer(
+        self, name: str, message: Message[Any], *, after_s: float | None = None, at: datetime | None = None
+    ) -> None:
+        """Decides that this actor gets the message at that time, or ``after_s`` seconds from now; at once when it is past.
+
+        Durable when the turn commits: it survives restarts, holds no process, and is handled once. A timer of the same name is
+        replaced. ``at`` needs a time zone. The reply goes nowhere.
+        """
+        self._running("set_timer").set_timer(name, message, _due_ms(after_s, at))
+
+    def cancel_timer(self, name: str) -> None:
+        """Decides that the timer of this name is over; without effect when there is none."""
+        self._running("cancel_timer").cancel_timer(name)
+
     def ref(self, kind: "type[Actor]", key: str) -> Ref:
         """A reference to another durable actor of this application. Its ``ask`` is a step of this handler."""
         return self._running("ref").ref(kind, key)
@@ -89,6 +107,16 @@ class Actor:
 
     def __delattr__(self, name: str) -> None:
         raise ActorError(f"{type(self).__name__}.{name} cannot be deleted: a field has a value, be it None")
+
+
+def _due_ms(after_s: float | None, at: datetime | None) -> int:
+    if (after_s is None) == (at is None):
+        raise ValueError("a timer is due either after_s seconds from now or at a time: give one of the two")
+    if at is None:
+        return int((time.time() + (after_s or 0.0)) * 1000)
+    if at.tzinfo is None:
+        raise ValueError(f"the time {at} of a timer has no time zone: write datetime(..., tzinfo=UTC)")
+    return int(at.timestamp() * 1000)
 
 
 def defining_scope() -> dict[str, Any]:

@@ -23,8 +23,8 @@ TRANSIENT = (RequestTimeout, NoResponder, Unreachable)
 """What a mailbox says while its server restarts."""
 
 
-async def post(bus: Bus, box: Box, to: Address, body: bytes, given: Mapping[str, str], timeout_s: float) -> None:
-    """Returns once the message is in the mailbox. Its headers must hold an id, for it may be stored more than once.
+async def post(bus: Bus, box: Box, to: Address, body: bytes, given: Mapping[str, str], timeout_s: float) -> int:
+    """The sequence of the message, once it is in the mailbox. Its headers must hold an id, for it may be stored more than once.
 
     Raises ``MailboxFull``, ``PayloadTooLarge``, and what the bus raised last when ``timeout_s`` is over.
     """
@@ -32,8 +32,7 @@ async def post(bus: Bus, box: Box, to: Address, body: bytes, given: Mapping[str,
     deadline = loop.time() + timeout_s
     while True:
         try:
-            await bus.mail.post(box, to, body, given)
-            return
+            return await bus.mail.post(box, to, body, given)
         except TRANSIENT as error:
             if loop.time() + RETRY_S > deadline:
                 raise

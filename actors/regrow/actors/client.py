@@ -1,21 +1,42 @@
-"""The way to actors from outside the runtime: a script, a web handler, a test."""
+"""Talking to the actors of an application from anywhere: a script, a web handler, a test, the node itself."""
 
+import asyncio
+from collections import OrderedDict
+from typing import Protocol
 from uuid import uuid4
+
+import msgspec
 
 from regrow.actors.actor import Actor
 from regrow.actors.asking import ask, post, query
 from regrow.actors.definition import definition_of
+from regrow.actors.errors import AskTimeout
 from regrow.actors.handler import Handler
-from regrow.actors.records import Outcome
+from regrow.actors.records import Letter, Outcome
 from regrow.actors.ref import ASK_TIMEOUT_S, Ref
 from regrow.bus import Address, Bus, headers
 
+TOLD_KEPT = 10_000
+"""Actors of whom the client remembers how far it has told them; an ask to one that is forgotten may overtake what was told."""
+
+
+class Here(Protocol):
+    """The host of the same process."""
+
+    def ask(self, address: Address, letter: Letter) -> asyncio.Future[Outcome | None] | None: ...
+    def in_seq(self, address: Address) -> int: ...
+
 
 class Client:
-    """Asks and tells through an application's bus. Made by ``System.connect``."""
+    """Asks and tells through an application's bus. Made by ``System.connect``, and by a node for itself.
 
-    def __init__(self, bus: Bus) -> None:
+    In the node's own process an ask goes straight to its actor, when that is there and has taken all that this client told it.
+    """
+
+    def __init__(self, bus: Bus, here: Here | None = None) -> None:
         self._bus = bus
+        self._here = here
+        self._told: OrderedDict[Address, int] = OrderedDict()
 
     def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference to the actor of that kind and key."""
@@ -25,8 +46,35 @@ class Client:
         """Through the durable mailbox, so that the message survives whatever happens to the actor; queries go direct."""
         if handler.role == "query":
             return await query(self._bus, to, body, timeout_s)
-        return await ask(self._bus, "in", to, body, {headers.ID: uuid4().hex}, timeout_s)
+        given = {headers.ID: uuid4().hex}
+        outcome = await self._ask_here(to, given[headers.ID], body, timeout_s)
+        if outcome is not None:
+            return outcome
+        return await ask(self._bus, "in", to, body, given, timeout_s)
 
     async def tell(self, to: Address, body: bytes) -> None:
         """Into the durable mailbox, under an id of its own."""
-        await post(self._bus, "in", to, body, {headers.ID: uuid4().hex}, ASK_TIMEOUT_S)
+        sequence = await post(self._bus, "in", to, body, {headers.ID: uuid4().hex}, ASK_TIMEOUT_S)
+        if self._here is not None:
+            self._told.pop(to, None)
+            self._told[to] = sequence
+            if len(self._told) > TOLD_KEPT:
+                self._told.popitem(last=False)
+
+    async def _ask_here(self, to: Address, message_id: str, body: bytes, timeout_s: float) -> Outcome | None:
+        """The outcome of an actor of this process; None when the ask has to go through the mailbox, under the same id."""
+        if self._here is None:
+            return None
+        told = self._told.get(to)
+        if told is not None:
+            if self._here.in_seq(to) < told:
+                return None
+            del self._told[to]
+        answer = self._here.ask(to, Letter("in", 0, message_id, msgspec.Raw(body), type="direct"))
+        if answer is None:
+            return None
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise AskTimeout(str(to), timeout_s) from None

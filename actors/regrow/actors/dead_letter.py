@@ -24,7 +24,7 @@ async def bury(bus: Bus, address: Address, letter: Letter, cause: Failure) -> No
     _log.error("dead letter", actor=str(address), id=letter.id, cause=cause.message)
     dead = DeadLetter(address.kind, address.key, msgspec.structs.replace(letter, body=_readable(letter.body)), cause)
     try:
-        await bus.bury(address, encode(dead), message_id=f"{letter.box}.{letter.sequence}.{letter.id}")
+        await bus.dead.bury(address, encode(dead), message_id=f"{letter.box}.{letter.sequence}.{letter.id}")
     except PayloadTooLarge as error:
         _log.error("dead letter does not fit the bus and is only logged", actor=str(address), error=str(error))
 

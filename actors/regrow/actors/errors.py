@@ -143,16 +143,24 @@ CORRUPT = "corrupt"
 STORE = "store"
 BUSY = "busy"
 TOO_LARGE = "too_large"
+FORBIDDEN = "forbidden"
+POISON = "poison"
+LATE = "late"
+DELETED = "deleted"
 
 CODES = {
     UNDECODABLE: 400,
     UNKNOWN: 404,
     REFUSED: 409,
+    FORBIDDEN: 403,
+    LATE: 408,
+    DELETED: 410,
     TOO_LARGE: 413,
     BUSY: 429,
     DEFECT: 500,
     DRIFT: 500,
     CORRUPT: 500,
+    POISON: 500,
     STORE: 503,
     TIMEOUT: 504,
     DEADLOCK: 508,

@@ -1,41 +1,32 @@
 """The host: all durable actors of an application that are active in this process, fed by the mailboxes of its shards."""
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
-from itertools import islice
 from typing import Any
 
-import msgspec
 import structlog
 
-from regrow.actors.actor import Actor
-from regrow.actors.cell import Cell
 from regrow.actors.dead_letter import bury
-from regrow.actors.errors import CORRUPT, DRIFT, STORE, UNKNOWN, Drift, Failure, failure
+from regrow.actors.errors import CORRUPT, UNKNOWN, failure
+from regrow.actors.group import Group, Kind
 from regrow.actors.lineage import task_factory
-from regrow.actors.policy import Policy
-from regrow.actors.records import Outcome
-from regrow.actors.slot import Slot
+from regrow.actors.mailbox import Direct
+from regrow.actors.memory import used_share
+from regrow.actors.records import Letter, Outcome
 from regrow.actors.tool import Remote
 from regrow.actors.wire import letter_of, reply_message, reply_subject, undecodable
-from regrow.bus import Address, Bus, BusError, Delivery, Request, Undecodable, check_address
+from regrow.bus import Address, Bus, Delivery, Holding, Request, Undecodable, check_address
 from regrow.bus.subjects import SHARDS, Subjects, shard_of
 from regrow.supervisor import Start
 
 _log = structlog.get_logger(__name__)
 
-
-class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """How the actors of one class are kept. Made by ``System`` from a plain class, or given to it to say more."""
-
-    actor: type[Actor]
-    policy: Policy = Policy()
-    active_max: int = 1_000
-    """Actors of this kind that handle messages at once; the others wait with their mail."""
-    idle_max: int = 10_000
-    """Idle actors kept in memory; the longest idle one is dropped and comes back from its log."""
+TIDY_S = 1.0
+"""How often idle actors are looked for."""
+MEMORY_SHARE_MAX = 0.75
+"""Of the memory that the process may use; above it half of the idle actors are dropped each time they are looked for."""
 
 
 class Host:
@@ -49,8 +40,9 @@ class Host:
         """Counted since the start of the process: steps_run, steps_from_log, recoveries."""
         self._remote = remote
         self._ports = ports
-        self._groups = {name: _Group(kind, self) for name, kind in kinds.items()}
+        self._groups = {name: Group(kind, self) for name, kind in kinds.items()}
         self._held: set[int] = set()
+        self._holding: Holding | None = None
         self._tasks = asyncio.TaskGroup()
 
     async def run(self, start: Start) -> None:
@@ -61,12 +53,30 @@ class Host:
         self._held = set(range(SHARDS))
         async with self._tasks, self.bus.serve(f"rg.{self.bus.subjects.app}.qry.*.*.*", self._receive_query):
             try:
-                async with self.bus.mail.serve(self._receive, self._lose):
+                async with self.bus.mail.serve(self._receive, self._lose) as self._holding:
                     start.ready()
-                    await asyncio.Event().wait()
+                    await self._tidy()
             finally:
+                self._held.clear()
                 for group in self._groups.values():
                     group.clear()
+
+    def ask(self, address: Address, letter: Letter) -> asyncio.Future[Outcome | None] | None:
+        """The outcome of an ask that goes straight to an actor of this process; None where the actor is not here.
+
+        The future's None says the same, found out later. Raises ``MailboxFull``.
+        """
+        group = self._groups.get(address.kind)
+        if group is None or shard_of(address) not in self._held:
+            return None
+        direct = Direct(letter)
+        group.ask(address, direct)
+        return direct.answer
+
+    def in_seq(self, address: Address) -> int:
+        """How far an actor has taken its outside mailbox, as far as it is known here."""
+        group = self._groups.get(address.kind)
+        return group.in_seq(address) if group is not None else 0
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
         """A task of this host, in a context of its own: what a handler's context carries is none of its business."""
@@ -90,6 +100,14 @@ class Host:
     def count(self, what: str) -> None:
         """Counts one."""
         self.statistics[what] += 1
+
+    async def _tidy(self) -> None:
+        """Lets idle actors go, until cancelled."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            share = 0.5 if used_share() > MEMORY_SHARE_MAX else 0.0
+            for group in self._groups.values():
+                group.passivate(share)
 
     def _receive(self, delivery: Delivery) -> None:
         group = self._groups.get(delivery.address.kind)
@@ -119,11 +137,15 @@ class Host:
         if group is not None and shard_of(address) in self._held:
             self.start(self._answer, group, address, request)
 
-    async def _answer(self, group: "_Group", address: Address, request: Request) -> None:
+    async def _answer(self, group: Group, address: Address, request: Request) -> None:
+        """Answers while this node is known to hold the shard; whoever asks asks again, and finds who holds it now."""
+        assert self._holding is not None
+        if not await self._holding.holds(shard_of(address)):
+            return
         body, given = reply_message(await self._outcome(group, address, request.body))
         await self.bus.publish(request.reply, body, given)
 
-    async def _outcome(self, group: "_Group", address: Address, body: bytes) -> Outcome:
+    async def _outcome(self, group: Group, address: Address, body: bytes) -> Outcome:
         definition = group.kind.actor.__regrow__
         try:
             message = definition.decode_message(body)
@@ -149,91 +171,9 @@ class Host:
         await delivery.ack()
 
 
-class _Group:
-    """The active actors of one kind."""
-
-    def __init__(self, kind: Kind, host: Host) -> None:
-        self.kind = kind
-        self.bus = host.bus
-        self.policy = kind.policy
-        self.start = host.start
-        self.remote_tool = host.remote_tool
-        self.port = host.port
-        self.count = host.count
-        self._cells: OrderedDict[Address, Cell] = OrderedDict()
-        self._draining: dict[Address, asyncio.Task[None]] = {}
-        self._active = asyncio.Semaphore(kind.active_max)
-
-    def cell(self, address: Address) -> Cell:
-        """The cell of this actor, activated where there is none."""
-        cell = self._cells.get(address)
-        if cell is None:
-            cell = self._cells[address] = Cell(self.kind.actor, address, self)
-            self._passivate()
-        return cell
-
-    def receive(self, delivery: Delivery) -> None:
-        """Gives a message to its actor, which runs at once or when its kind has room."""
-        cell = self.cell(delivery.address)
-        cell.put(delivery)
-        if cell.trouble is not None:
-            self.start(cell.complain)
-        elif delivery.address not in self._draining:
-            self._draining[delivery.address] = self.start(self._drain, cell)
-
-    def clear(self, shard: int | None = None) -> None:
-        """Drops the actors of a shard, or all: their turns are cancelled, and whoever has the shard goes on from the log."""
-        for address in [each for each in self._cells if shard is None or shard_of(each) == shard]:
-            del self._cells[address]
-            task = self._draining.pop(address, None)
-            if task is not None:
-                task.cancel()
-
-    async def _drain(self, cell: Cell) -> None:
-        try:
-            async with Slot(self._active) as slot:
-                await cell.drain(slot)
-        except Exception as error:  # the supervised edge of the runtime itself: one actor fails, its neighbours do not
-            _log.exception("actor cannot go on; its mail waits", actor=str(cell.address), error=str(error))
-            cell.trouble = trouble(error)
-            asyncio.get_running_loop().call_later(self.policy.mend_after_s, self._mend, cell)
-            if cell.trouble.kind != STORE:
-                await cell.complain()
-        self._done(cell)
-
-    def _done(self, cell: Cell) -> None:
-        if self._cells.get(cell.address) is not cell:
-            return
-        del self._draining[cell.address]
-        self._cells.move_to_end(cell.address)
-        if not cell.idle and cell.trouble is None:
-            self._draining[cell.address] = self.start(self._drain, cell)
-
-    def _mend(self, cell: Cell) -> None:
-        if self._cells.get(cell.address) is cell:
-            cell.forget()
-            self._draining[cell.address] = self.start(self._drain, cell)
-
-    def _passivate(self) -> None:
-        excess = len(self._cells) - self.kind.idle_max - len(self._draining)
-        if excess > 0:
-            idle = (each for each, cell in self._cells.items() if cell.idle and each not in self._draining)
-            for address in list(islice(idle, excess)):
-                del self._cells[address]
-
-
 async def _guarded(function: Callable[..., Awaitable[None]], *arguments: object) -> None:
     """Runs a task whose failure is nobody's but its own, lest it takes all tasks of the host with it."""
     try:
         await function(*arguments)
     except Exception as error:  # the supervised edge: what no actor is to blame for
         _log.exception("a task of the host failed", error=str(error))
-
-
-def trouble(error: Exception) -> Failure:
-    """What those who wait for an actor are told when it cannot go on."""
-    if isinstance(error, Drift):
-        return failure(DRIFT, str(error))
-    if isinstance(error, BusError) and not isinstance(error, Undecodable):
-        return failure(STORE, str(error))
-    return failure(CORRUPT, f"{type(error).__name__}: {error}; the message stays in its mailbox")

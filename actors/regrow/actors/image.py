@@ -1,41 +1,42 @@
-"""The image of an actor: everything that its log says about it, and the fold that computes it.
+"""The image of an actor: everything that its log says about it beside its state.
 
-Pure: no clock, no I/O. Whatever a process knows of an actor beyond its image is lost with the process, and must not matter.
+Pure: no clock, no I/O. Whatever a process knows of an actor beyond state and image is lost with the process, and must not
+matter. So an image can be written down after any record, and whoever goes on from there goes on as if he had read the log.
 """
 
-from typing import TypeVar
+from typing import NamedTuple
 
 import msgspec
 
-from regrow.actors.actor import Actor, apply, incarnate, state_of
-from regrow.actors.definition import Definition
-from regrow.actors.errors import ActorError, Failure
-from regrow.actors.records import (
-    VERSION,
-    Begun,
-    Cancelled,
-    Cause,
-    Entry,
-    Failed,
-    Letter,
-    Outcome,
-    Record,
-    Send,
-    Snapshot,
-    Step,
-    Steps,
-    Turn,
-)
-from regrow.actors.wire import asker_of
-from regrow.bus import Box, Stored, decode, encode
-
-K = TypeVar("K")
+from regrow.actors.errors import Failure
+from regrow.actors.records import Asked, Cause, Failed, Letter, Outcome, Position, Send, Step, TimerSet, Turn
 
 REPLIES_KEPT = 1_000
 REPLY_BYTES_KEPT = 256 * 1024
 """Replies to the outside are kept up to this number and size, the newest ones; a repetition of an older message runs again."""
-PEERS_KEPT = 10_000
-"""Actors whose last relay, or whose last turn's asks, are known; a repetition from one that is forgotten runs again."""
+MARKS_KEPT_MS = 24 * 3600 * 1000
+"""How long after a sender's last relay its mark is kept; a relay that is older than this, of a sender without a mark, may be a
+repetition and is not applied."""
+
+
+class Mark(NamedTuple):
+    """The last relay taken of one sender: the sequence of its record, the place in it, and when that record was made."""
+
+    sequence: int
+    place: int
+    sent_ms: int
+
+
+class PendingAsk(msgspec.Struct, frozen=True):
+    """A recorded ask of the open turn that has no outcome yet."""
+
+    asked: Asked
+    sequence: int
+    index: int
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        return self.sequence, self.index
 
 
 class Open(msgspec.Struct, omit_defaults=True):
@@ -46,207 +47,196 @@ class Open(msgspec.Struct, omit_defaults=True):
     """Those of this attempt, in the order in which they completed."""
     kept: list[Step] = []
     """Those of the attempts before, which are not run again."""
+    asks: dict[str, PendingAsk] = {}
+    """By step key, in the order of their records."""
+    starts: int = 1
+    """How many processes have begun it, as far as known, since it last made progress."""
     attempts: int = 0
     failure: Failure | None = None
     """What the last attempt failed of."""
 
+    def add(self, step: Step) -> None:
+        """One more recorded step: an ask among the pending ones has its outcome now."""
+        self.steps.append(step)
+        self.asks.pop(step.key, None)
+        self.starts = 1
+
     def fail(self, failed: Failed) -> None:
-        """One attempt more. What ended it is forgotten, and what was cancelled on the way: the next one runs that again."""
+        """One attempt more. What ended it is forgotten, and what was cancelled on the way: the next one runs that again.
+
+        What was asked stays asked: a failed turn does not un-ask.
+        """
         self.attempts, self.failure = failed.attempt, failed.failure
         last = {step.key: step for step in (*self.kept, *self.steps)}
         self.kept = [step for step in last.values() if not step.cancelled and step.key not in failed.again]
         self.steps = []
 
 
-class Outbox(msgspec.Struct, frozen=True):
-    """The sends of one record; they are relayed before the next turn begins."""
+class Answer(msgspec.Struct, frozen=True):
+    """The reply to another actor's durable ask."""
+
+    to: str
+    """The asker, ``kind/key``."""
+    id: str
+    outcome: Outcome
+
+
+class Outbox(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the last turn decided to let out; all of it is out before the next turn begins."""
 
     sequence: int
     """The record's sequence in its log stream, part of each relay's id."""
-    sends: tuple[Send, ...]
-
-
-class Asked(msgspec.Struct):
-    """The replies to one actor's asks in one of its turns. Its next turn begins only when it has them all."""
-
-    turn: str
-    replies: dict[str, Outcome] = {}
+    first: int = 0
+    """The place in that record of the first send."""
+    sent_ms: int = 0
+    sends: tuple[Send, ...] = ()
+    failed: tuple[int, ...] = ()
+    """Sends, by their place among ``sends``, that can never be delivered."""
+    answer: Answer | None = None
+    timers: tuple[TimerSet, ...] = ()
+    over: tuple[str, ...] = ()
+    """Ids of timers that are pending no more although they have not fired."""
 
 
 class Image(msgspec.Struct, omit_defaults=True):
-    """What an actor's log amounts to. ``state`` is raw JSON where it was read from a snapshot and not yet decoded."""
+    """What an actor's log amounts to, beside the state."""
 
     in_seq: int = 0
     act_seq: int = 0
-    marks: dict[str, tuple[int, int]] = {}
-    """Per sender the last relay taken."""
+    ahead: tuple[int, ...] = ()
+    """Sequences in ACT behind ``act_seq`` that were taken out of turn."""
+    marks: dict[str, Mark] = {}
+    """Per sender the last relay taken, the longest silent sender first."""
     replies: dict[str, Outcome] = {}
     """The last replies to the outside by the id of their message, oldest first."""
     reply_bytes: int = 0
     """What these replies take."""
-    asked: dict[str, Asked] = {}
-    """The replies to other actors' asks, by asker."""
+    timers: dict[str, tuple[str, int]] = {}
+    """Pending timers by name: the timer's id, and when it is due in milliseconds since 1970."""
     outbox: Outbox | None = None
     opened: Open | None = None
+    deleted: bool = False
+    """The last record is a tombstone: what belongs to the actor beside its log may still have to be removed."""
     records: int = 0
     """Records since the last snapshot."""
 
+    @property
+    def position(self) -> Position:
+        return Position(self.in_seq, self.act_seq, self.ahead)
+
     def taken(self, letter: Letter) -> bool:
-        """Whether a letter's turn is recorded: it lies behind the position, or its sender's mark has passed it."""
-        if letter.sequence <= (self.in_seq if letter.box == "in" else self.act_seq):
-            return True
+        """Whether a letter's turn is recorded, or can never be (again).
+
+        A timer counts by its id: it overtakes waiting mail and may fire twice. A promoted ask overtook the mail as well, so it
+        is remembered by its sequence until the position has passed that. Everything else is behind the position, or below its
+        sender's mark, or has its reply here.
+        """
+        if letter.type == "timer":
+            return self.timers.get(letter.timer, ("", 0))[0] != letter.id
+        if letter.sequence:
+            passed = self.in_seq if letter.box == "in" else self.act_seq
+            if letter.sequence <= passed or (letter.box == "act" and letter.sequence in self.ahead):
+                return True
         if letter.mark is not None:
-            return letter.mark <= self.marks.get(letter.sender, (0, 0))
+            known = self.marks.get(letter.sender)
+            return known is not None and letter.mark <= known[:2]
         return self.reply_to(letter) is not None
 
-    def reply_to(self, letter: Letter) -> Outcome | None:
-        """The recorded reply to this message, as long as it is kept."""
-        peer = _peer(letter)
-        if peer is None:
-            return self.replies.get(scoped(letter.box, letter.id))
-        asked = self.asked.get(peer[0])
-        return asked.replies.get(letter.id) if asked is not None else None
+    def may_repeat(self, letter: Letter, now_ms: int) -> bool:
+        """Whether a relay is so old that its sender's mark, which would tell a repetition, may be forgotten."""
+        return letter.mark is not None and letter.sender not in self.marks and letter.sent_ms < now_ms - MARKS_KEPT_MS
 
-    def position_after(self, letter: Letter) -> tuple[int, int]:
-        """How far IN and ACT have been taken once this letter's turn is recorded."""
-        in_seq, act_seq = self.in_seq, self.act_seq
-        if letter.box == "in":
+    def reply_to(self, letter: Letter) -> Outcome | None:
+        """The recorded reply to this message of the outside, as long as it is kept."""
+        return self.replies.get(letter.id) if from_outside(letter) else None
+
+    def ask_of(self, mark: tuple[int, int]) -> PendingAsk | None:
+        """The pending ask of the open turn that has this mark."""
+        asks = self.opened.asks.values() if self.opened is not None else ()
+        return next((ask for ask in asks if ask.mark == mark), None)
+
+    def position_after(self, letter: Letter, passed: int = 0) -> Position:
+        """How far IN and ACT have been taken once this letter's turn is recorded.
+
+        ``passed``: all ordinary mail of ACT up to this sequence has been taken, as is known once a promoted ask came out of the
+        mailbox in its own turn.
+        """
+        in_seq, act_seq, ahead = self.in_seq, self.act_seq, self.ahead
+        if letter.type == "promoted":
+            ahead = (*ahead, letter.sequence)
+        elif letter.type in ("timer", "direct"):
+            pass
+        elif letter.box == "in":
             in_seq = max(in_seq, letter.sequence)
         else:
             act_seq = max(act_seq, letter.sequence)
-        return in_seq, act_seq
+        if ahead:
+            act_seq = max(act_seq, *(sequence for sequence in (*ahead, 0) if sequence <= passed))
+            ahead = tuple(sequence for sequence in ahead if sequence > act_seq)
+        return Position(in_seq, act_seq, ahead)
+
+    def open(self, message: Letter) -> Open:
+        """The open turn of this message, begun now if it is not open."""
+        opened = self.opened
+        if opened is None or (opened.letter.box, opened.letter.sequence) != (message.box, message.sequence):
+            opened = self.opened = Open(message)
+        return opened
+
+    def close(self, turn: Turn, sequence: int, first: int) -> None:
+        """The turn is recorded under this sequence, its first send being the record's one of that place."""
+        self.opened = None
+        self.deleted = False
+        self.in_seq, self.act_seq, self.ahead = turn.in_seq, turn.act_seq, turn.ahead
+        over = self._change_timers(turn, sequence)
+        answer = Answer(turn.cause.sender, turn.cause.id, turn.reply) if turn.cause.type == "ask" else None
+        self.outbox = None
+        if turn.sends or turn.timers or over or answer is not None:
+            self.outbox = Outbox(sequence, first, turn.at_ms, turn.sends, (), answer, turn.timers, over)
+        self._remember(turn.cause, turn.reply)
+
+    def _change_timers(self, turn: Turn, sequence: int) -> tuple[str, ...]:
+        """Takes off the timer that fired, sets the new ones; the ids of those that were replaced or cancelled."""
+        if turn.cause.timer:
+            self.timers.pop(turn.cause.timer, None)
+        over: list[str] = []
+        for index, change in enumerate(turn.timers):
+            replaced = self.timers.pop(change.name, None)
+            if replaced is not None:
+                over.append(replaced[0])
+            if change.at_ms:
+                self.timers[change.name] = timer_id(sequence, index), change.at_ms
+        return tuple(over)
+
+    def _remember(self, cause: Cause, reply: Outcome) -> None:
+        if cause.mark is not None:
+            self.marks.pop(cause.sender, None)
+            self.marks[cause.sender] = Mark(*cause.mark, cause.sent_ms)
+            self._forget_marks(cause.sent_ms - MARKS_KEPT_MS)
+        elif from_outside(cause):
+            self.replies[cause.id] = reply
+            self.reply_bytes += _size(cause.id, reply)
+            while len(self.replies) > REPLIES_KEPT or (self.reply_bytes > REPLY_BYTES_KEPT and len(self.replies) > 1):
+                oldest = next(iter(self.replies))
+                self.reply_bytes -= _size(oldest, self.replies.pop(oldest))
+
+    def _forget_marks(self, before_ms: int) -> None:
+        while self.marks:
+            sender = next(iter(self.marks))
+            if self.marks[sender].sent_ms >= before_ms:
+                return
+            del self.marks[sender]
 
 
-class _Stored(msgspec.Struct):
-    """A snapshot's content."""
-
-    state: msgspec.Raw
-    image: Image
+def from_outside(message: Letter | Cause) -> bool:
+    """Whether somebody outside chose the message's id, also where it was put into ACT on its way."""
+    return message.box == "in" or message.type in ("direct", "promoted")
 
 
-def scoped(box: Box, message_id: str) -> str:
-    """Ids of the outside and of the runtime never meet, whatever an outsider writes into his."""
-    return f"{box}:{message_id}"
-
-
-class Fold:
-    """An actor's state and image, record by record. Give it every record of the log once, in order."""
-
-    def __init__(self, cls: type[Actor], key: str) -> None:
-        self._cls = cls
-        self._key = key
-        self._definition: Definition = cls.__regrow__
-        self.actor: Actor = incarnate(cls, self._definition.fresh_state(), key)
-        self.image = Image()
-        self.sequence = 0
-        """The sequence of the last record folded: the fence of the next append."""
-
-    def add(self, stored: Stored) -> None:
-        """Folds one stored record."""
-        record = decode(stored.data, Record, "record")
-        if record.v != VERSION:
-            raise ActorError(
-                f"this build reads records of version {VERSION}, not {record.v}; run the build that wrote them"
-            )
-        self.advance(record.entries, stored.sequence)
-
-    def advance(self, entries: tuple[Entry, ...], sequence: int) -> None:
-        """Folds the entries of one record."""
-        self.sequence = sequence
-        self.image.records += 1
-        for entry in entries:
-            match entry:
-                case Begun(message):
-                    self.image.opened = self._opened(message)
-                case Steps(steps):
-                    if self.image.opened is not None:
-                        self.image.opened.steps += steps
-                case Cancelled(step):
-                    if self.image.opened is not None:
-                        self.image.opened.steps.append(step)
-                case Failed():
-                    self.image.opened = self._opened(entry.message)
-                    self.image.opened.fail(entry)
-                case Turn():
-                    self._turn(entry, sequence)
-                case _:
-                    self._restore(entry.image)
-
-    def snapshot(self) -> Snapshot:
-        """The image as a record's entry, from which a fold goes on as if it had seen the whole log."""
-        image = msgspec.structs.replace(self.image, records=0)
-        stored = _Stored(msgspec.Raw(encode(state_of(self.actor))), image)
-        return Snapshot(msgspec.Raw(msgspec.json.encode(stored)))  # what is known of others stays in its order
-
-    def _opened(self, message: Letter) -> Open:
-        opened = self.image.opened
-        if opened is not None and (opened.letter.box, opened.letter.sequence) == (message.box, message.sequence):
-            return opened
-        return Open(message)
-
-    def _turn(self, turn: Turn, sequence: int) -> None:
-        for fact in turn.events:
-            apply(self.actor, self._definition.decode_event(fact))
-        image = self.image
-        image.opened = None
-        image.in_seq, image.act_seq = turn.in_seq, turn.act_seq
-        image.outbox = Outbox(sequence, turn.sends) if turn.sends else None
-        _remember(image, turn.cause, turn.reply)
-
-    def _restore(self, data: msgspec.Raw) -> None:
-        stored = decode(data, _Stored, f"snapshot of {self._definition.kind}")
-        self.actor = incarnate(self._cls, self._definition.decode_state(stored.state), self._key)
-        self.image = stored.image
-
-
-def _peer(message: Letter | Cause) -> tuple[str, str] | None:
-    """Asker and turn of another actor's ask."""
-    return asker_of(message.id) if message.box == "act" else None
-
-
-def _remember(image: Image, cause: Cause, reply: Outcome) -> None:
-    peer = _peer(cause)
-    if cause.mark is not None:
-        _keep_newest(image.marks, cause.sender, cause.mark)
-    elif peer is not None:
-        asker, turn = peer
-        asked = image.asked.get(asker)
-        if asked is None or asked.turn != turn:
-            asked = Asked(turn)
-        asked.replies[cause.id] = reply
-        _keep_newest(image.asked, asker, asked)
-    else:
-        _remember_reply(image, scoped(cause.box, cause.id), reply)
-
-
-def _remember_reply(image: Image, message: str, reply: Outcome) -> None:
-    image.replies[message] = reply
-    image.reply_bytes += _size(message, reply)
-    while len(image.replies) > REPLIES_KEPT or (image.reply_bytes > REPLY_BYTES_KEPT and len(image.replies) > 1):
-        oldest = next(iter(image.replies))
-        image.reply_bytes -= _size(oldest, image.replies.pop(oldest))
-
-
-def _keep_newest(known: dict[str, K], peer: str, value: K) -> None:
-    known.pop(peer, None)
-    known[peer] = value
-    if len(known) > PEERS_KEPT:
-        del known[next(iter(known))]
+def timer_id(sequence: int, index: int) -> str:
+    """The id of a timer: where it was decided, so that it is never used again."""
+    return f"{sequence}-{index}"
 
 
 def _size(message: str, reply: Outcome) -> int:
     failed = reply.failure
     return len(message) + len(failed.message if failed is not None else reply.value or b"")
-
-
-def fold(cls: type[Actor], key: str, records: list[Stored]) -> Fold:
-    """The state and image that the log of an actor amounts to."""
-    folded = Fold(cls, key)
-    for stored in records:
-        folded.add(stored)
-    return folded
-
-
-def state_json(actor: Actor) -> bytes:
-    """The state as JSON, the same for equal states, to compare and to show."""
-    return encode(state_of(actor))

@@ -1,35 +1,116 @@
-"""The letters of one actor that wait in this process: by box, each box in the order of its stream."""
+"""The letters of one actor that wait in this process, in lanes: each lane keeps its order, and lanes take turns.
 
-from collections import OrderedDict
+Timers go first. Asks of this process have a lane of their own beside the two mailboxes, so that neither starves the other.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 
-from regrow.bus import Box, Delivery
+from regrow.actors.records import Letter, Outcome
+from regrow.bus import Address, Box, Delivery, MailboxFull
+
+BODIES_KEPT = 64
+"""Waiting letters of one actor, per mailbox, whose bodies are in memory; of those behind them only the place is kept."""
+DIRECT_MAX = 1_000
+"""Asks of this process that may wait for one actor; the next one is refused, as the outside mailbox refuses."""
+
+
+class Direct:
+    """An ask of this very process. It lies in no mailbox and dies with the process, as whoever asks does."""
+
+    __slots__ = ("answer", "letter")
+
+    def __init__(self, letter: Letter) -> None:
+        self.letter = letter
+        self.answer: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        """None: the actor is here no more, and the same ask has to go through its mailbox."""
+
+    def settle(self, outcome: Outcome | None) -> None:
+        """Answers, unless nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_result(outcome)
+
+
+Waiting = Delivery | Direct
 
 
 class Mailbox:
-    """Waiting letters. The two boxes take turns; within one the lowest sequence is first, whatever came when."""
+    """Waiting letters. Within a mailbox's lane the lowest sequence is first, whatever came when."""
 
     def __init__(self) -> None:
         self._boxes: dict[Box, OrderedDict[int, Delivery]] = {"in": OrderedDict(), "act": OrderedDict()}
-        self._last: Box = "act"
+        self._timers: OrderedDict[int, Delivery] = OrderedDict()
+        self._direct: deque[Direct] = deque()
+        self._turn = 0
 
     def __len__(self) -> int:
-        return sum(len(waiting) for waiting in self._boxes.values())
+        return len(self._direct) + len(self._timers) + sum(len(waiting) for waiting in self._boxes.values())
 
     def __iter__(self) -> Iterator[Delivery]:
+        """What came out of a mailbox."""
+        yield from self._timers.values()
         for waiting in self._boxes.values():
             yield from waiting.values()
 
-    def put(self, delivery: Delivery) -> None:
+    def put(self, delivery: Delivery, *, timer: bool = False) -> None:
         """Adds a letter; one that waits already is replaced, for its acknowledgement may go elsewhere now."""
+        if timer:
+            self._timers[delivery.sequence] = delivery
+            return
         waiting = self._boxes[delivery.box]
         late = delivery.sequence not in waiting and waiting and next(reversed(waiting)) > delivery.sequence
+        if len(waiting) >= BODIES_KEPT:
+            delivery.shed()
         waiting[delivery.sequence] = delivery
         if late:
             self._boxes[delivery.box] = OrderedDict(sorted(waiting.items()))
 
-    def take(self) -> Delivery:
-        """The next letter. KeyError when none waits."""
-        other: Box = "in" if self._last == "act" else "act"
-        self._last = other if self._boxes[other] else self._last
-        return self._boxes[self._last].popitem(last=False)[1]
+    def put_direct(self, direct: Direct, to: Address) -> None:
+        """Adds an ask of this process. Raises ``MailboxFull``."""
+        if len(self._direct) >= DIRECT_MAX:
+            raise MailboxFull(str(to))
+        self._direct.append(direct)
+
+    def put_back(self, direct: Direct) -> None:
+        """Adds an ask that had been taken and is to be taken again, before the others."""
+        self._direct.appendleft(direct)
+
+    def take_direct(self) -> list[Direct]:
+        """Takes all asks of this process."""
+        taken = list(self._direct)
+        self._direct.clear()
+        return taken
+
+    def take(self) -> Waiting:
+        """The next letter. IndexError when none waits."""
+        if self._timers:
+            return self._timers.popitem(last=False)[1]
+        for _ in range(3):
+            self._turn = (self._turn + 1) % 3
+            if self._turn == 2:
+                if self._direct:
+                    return self._direct.popleft()
+            elif lane := self._boxes["in" if self._turn == 0 else "act"]:
+                return lane.popitem(last=False)[1]
+        raise IndexError("the mailbox is empty")
+
+    def clear(self) -> list[Direct]:
+        """Empties it; the asks of this process, which nobody will deliver again."""
+        self._timers.clear()
+        for waiting in self._boxes.values():
+            waiting.clear()
+        return self.take_direct()
+
+    def drop_until(self, position: dict[Box, int]) -> list[Delivery]:
+        """Takes out everything that came out of a mailbox up to these sequences."""
+        dropped = [each for each in self if each.sequence <= position[each.box]]
+        for each in dropped:
+            self._boxes[each.box].pop(each.sequence, None)
+            self._timers.pop(each.sequence, None)
+        return dropped
+
+    def last(self, box: Box) -> int:
+        """The highest sequence that waits in a mailbox's lane; 0 when none does."""
+        waiting = self._boxes[box]
+        return next(reversed(waiting)) if waiting else 0

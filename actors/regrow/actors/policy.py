@@ -1,7 +1,7 @@
 """What is done about a turn whose handler raised, as pure decisions, and what is said of it to caller, log and dead letter."""
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Literal, cast
 
 import msgspec
 
@@ -36,8 +36,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Backoff = Backoff()
     attempts_max: int = 3
     """Attempts at one turn, counted in the log; then its message becomes a dead letter and the next one is taken."""
+    deaths_max: int = 3
+    """Processes that may die one after the other while they are at the same turn, without a step of it recorded in between;
+    then its message is taken for poison and becomes a dead letter."""
+    history: Literal["compact", "keep"] = "compact"
+    """``compact``: snapshots replace the records before them. ``keep``: they lie beside the log, which stays whole for
+    projections and audits, and grows for ever."""
     snapshot_every: int = 500
-    """Records after which the log is rolled up to one snapshot."""
+    """Records of an actor after which a snapshot is taken."""
+    snapshot_distance: int = 50_000
+    """Records of all actors of its stream after which one is taken: what lies far back is slow to recover, however little."""
+    recovery_timeout_s: float = 60.0
+    """How long reading a log may take; then the actor waits for ``mend_after_s`` like one that cannot be read."""
     mend_after_s: float = 5.0
     """An actor that cannot go on (its log cannot be folded, its turn has drifted, the store is full) is tried again after
     this time; its mail waits."""

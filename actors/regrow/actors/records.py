@@ -3,6 +3,8 @@
 A value that belongs to the user (a message, an event, a reply, a state) stays raw JSON here; the actor's definition decodes it.
 """
 
+from typing import Literal
+
 import msgspec
 
 from regrow.actors.errors import Failure
@@ -20,21 +22,31 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
 
 
+Type = Literal["", "ask", "timer", "direct", "promoted", "delete"]
+"""What a letter is beside a plain message: another actor's ask, a timer that fired, an ask of this very process that lies in no
+mailbox (yet), one that was put into ACT afterwards, an order to delete the actor."""
+
+
 class Letter(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message as it came out of a mailbox, with all that its turn needs."""
 
     box: Box
     sequence: int
-    """Its place in the mailbox's stream: within one box an actor's letters come in rising sequence."""
+    """Its place in the mailbox's stream: within one box an actor's letters come in rising sequence. 0 where it has none."""
     id: str
     body: msgspec.Raw
     reply: str = ""
     sender: str = ""
-    """The actor whose turn sent it; empty for a message from outside and for an ask."""
+    """The actor whose turn sent or asked it; empty for a message from outside."""
     mark: tuple[int, int] | None = None
     """For a relay: the sequence of the sender's record and the position in it; it only ever rises per sender."""
+    sent_ms: int = 0
+    """For a relay: when the sender's record was made, milliseconds since 1970."""
     chain: tuple[str, ...] = ()
     """For an ask: the actors that wait for it."""
+    type: Type = ""
+    timer: str = ""
+    """For a timer that fired: its name."""
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -45,10 +57,21 @@ class Send(msgspec.Struct, frozen=True):
     body: msgspec.Raw
 
 
-class Begun(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
-    """A turn that has steps has begun; its message is here, so that the log alone is enough to go on."""
+class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A decided timer, or the end of one. A name has one timer at most; a later one replaces it."""
+
+    name: str
+    at_ms: int = 0
+    """When the message is due, milliseconds since 1970; 0: the timer is cancelled."""
+    body: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Begun(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+    """A turn has begun; its message is here, so that the log alone is enough to go on."""
 
     message: Letter
+    attempt: int = 1
+    """The number of its start. Above 1 the process that started it before has died, maybe of this very message."""
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,6 +97,22 @@ class Cancelled(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
     step: Step
 
 
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+    """A durable ask inside a turn: relayed after this record, answered by a message to ACT."""
+
+    key: str
+    """Of the step that the ask is."""
+    to: tuple[str, str]
+    """Kind and key of the actor that is asked."""
+    body: msgspec.Raw
+    at_ms: int
+    """When it was asked, milliseconds since 1970."""
+    deadline_ms: int
+    """When nobody waits for the answer any more."""
+    chain: tuple[str, ...] = ()
+    """The actors that wait for it, the asker last."""
+
+
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which message a turn answered; the message itself is in ``Begun`` where a turn has steps."""
 
@@ -81,6 +120,23 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     sender: str = ""
     mark: tuple[int, int] | None = None
+    sent_ms: int = 0
+    type: Type = ""
+    timer: str = ""
+
+    @staticmethod
+    def of(letter: Letter) -> "Cause":
+        """What the record of its turn says of a letter."""
+        return Cause(letter.box, letter.id, letter.sender, letter.mark, letter.sent_ms, letter.type, letter.timer)
+
+
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far an actor has taken its mailboxes: all up to a sequence of each, and some of ACT ahead of that."""
+
+    in_seq: int = 0
+    act_seq: int = 0
+    ahead: tuple[int, ...] = ()
+    """Sequences in ACT behind ``act_seq`` that have been taken out of turn."""
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
@@ -92,6 +148,10 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field=
     reply: Outcome
     events: tuple[msgspec.Raw, ...] = ()
     sends: tuple[Send, ...] = ()
+    timers: tuple[TimerSet, ...] = ()
+    ahead: tuple[int, ...] = ()
+    at_ms: int = 0
+    """When a turn that sends was recorded, milliseconds since 1970 by its node's clock."""
 
 
 class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
@@ -104,13 +164,27 @@ class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_fiel
     """Keys of the failed steps that ended it: the next attempt runs them again."""
 
 
+class SendFailed(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+    """One send of the last turn can never be delivered; it is a dead letter, and those behind it go on."""
+
+    index: int
+    failure: Failure
+
+
 class Snapshot(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
     """The actor's image; its record rolls the log up, so it is always the first."""
 
     image: msgspec.Raw
 
 
-Entry = Begun | Steps | Cancelled | Turn | Failed | Snapshot
+class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+    """The actor was deleted: its record rolls the log up and stays, for in an empty log a stale writer would win."""
+
+    position: Position
+    marks: dict[str, tuple[int, int, int]] = {}
+
+
+Entry = Begun | Steps | Cancelled | Asked | Turn | Failed | SendFailed | Snapshot | Tombstone
 
 
 class Record(msgspec.Struct, frozen=True):

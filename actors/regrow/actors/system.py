@@ -12,7 +12,8 @@ from regrow.actors.client import Client
 from regrow.actors.definition import definition_of
 from regrow.actors.errors import DefinitionError
 from regrow.actors.gateway import Gateway
-from regrow.actors.host import Host, Kind
+from regrow.actors.group import Kind
+from regrow.actors.host import Host
 from regrow.actors.ref import Ref
 from regrow.actors.remote import remote_call
 from regrow.actors.tool import Tool
@@ -32,10 +33,10 @@ class Node:
         self.bus = bus
         self.url = url
         """Where other processes of this application reach the bus; empty for a bus in memory."""
-        self.client = Client(bus)
         remote = remote_call(bus)
         served = {tool.name: remote for child in system.children for tool in child.tools}
         self.host = Host(bus, system.kinds, served, system.ports)
+        self.client = Client(bus, self.host)
         gateway = Gateway(bus, {name: kind.actor.__regrow__ for name, kind in system.kinds.items()})
         self.supervisor = Supervisor(
             system.name,

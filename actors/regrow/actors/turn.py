@@ -1,15 +1,16 @@
 """A running turn: what a handler may do, and what it has decided so far."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
-from regrow.actors.actor import Actor, apply
-from regrow.actors.asking import TRANSIENT, ask, query
+from regrow.actors.actor import Actor, Scope, apply
+from regrow.actors.asking import TRANSIENT, query
+from regrow.actors.asks import Asks
 from regrow.actors.definition import definition_of
 from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
 from regrow.actors.handler import Handler
@@ -17,12 +18,26 @@ from regrow.actors.image import Open
 from regrow.actors.journal import Journal, digest
 from regrow.actors.lineage import StepKey, current
 from regrow.actors.message import Event, Message
-from regrow.actors.records import Begun, Cancelled, Cause, Entry, Letter, Outcome, Send, Step, Steps, Turn
+from regrow.actors.records import (
+    Asked,
+    Begun,
+    Cancelled,
+    Cause,
+    Entry,
+    Letter,
+    Outcome,
+    Position,
+    Send,
+    Step,
+    Steps,
+    TimerSet,
+    Turn,
+)
 from regrow.actors.ref import Ref
 from regrow.actors.step import Call, StepContext, in_step
 from regrow.actors.tool import Remote
-from regrow.actors.wire import ask_id, chain_header
-from regrow.bus import Address, Bus, encode, headers
+from regrow.bus import Address, Bus, PayloadTooLarge, encode
+from regrow.bus.port import CLAIM_BYTES_MAX
 
 
 class Office(Protocol):
@@ -30,50 +45,77 @@ class Office(Protocol):
 
     address: Address
     bus: Bus
+    asks: Asks
 
     def submit(self, entry: Entry) -> asyncio.Future[None]: ...
+    async def promote(self, letter: Letter) -> Letter: ...
+    def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
     def away(self) -> AbstractAsyncContextManager[None]: ...
-    def count_step(self, *, replayed: bool) -> None: ...
+    def count(self, what: str) -> None: ...
+    def now_ms(self) -> int: ...
 
 
 class RunningTurn:
     """One attempt at one message. Its decisions are lost with it unless ``record`` is appended."""
 
-    def __init__(self, office: Office, actor: Actor, letter: Letter, opened: Open | None) -> None:
+    def __init__(
+        self, office: Office, incarnate: Callable[[Scope], Actor], letter: Letter, opened: Open | None
+    ) -> None:
         self.address = office.address
+        self.actor = incarnate(self)
+        """The working copy that the handler sees."""
         self.letter = letter
+        """The message; promoted, it lies in the runtime's mailbox."""
         steps, kept = (opened.steps, opened.kept) if opened is not None else ([], [])
         self.journal = Journal(str(office.address), steps, kept=kept)
         self.cancel: Callable[[], object] = _nothing_runs
         """Cancels the handler."""
         self.events: list[msgspec.Raw] = []
         self._office = office
-        self._actor = actor
         self._begun = opened is not None
+        self._promoting: asyncio.Task[None] | None = None
         self._sends: list[Send] = []
+        self._timers: dict[str, TimerSet] = {}
         self._spoiled: Exception | None = None
 
-    def emit(self, fact: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Applies an event at once and keeps it for the record, as it will be read from there."""
         self._check_open("emit")
-        definition = self._actor.__regrow__
-        if type(fact) not in definition.events:
-            raise ActorError(f"{definition.name} has no @event method for {type(fact).__name__}")
-        recorded = msgspec.Raw(encode(fact))
+        definition = self.actor.__regrow__
+        if type(event) not in definition.events:
+            raise ActorError(f"{definition.name} has no @event method for {type(event).__name__}")
+        recorded = msgspec.Raw(encode(event))
         read = definition.decode_event(recorded)
         try:
-            apply(self._actor, read)
+            apply(self.actor, read)
         except Exception as error:
             self._spoiled = error
             raise
         self.events.append(recorded)
 
     def send(self, to: Address, message: Message[Any]) -> None:
-        """Keeps a message for the record."""
+        """Keeps a message for the record. Raises ``PayloadTooLarge`` for one that no bus could carry."""
         self._check_open("send")
-        self._sends.append(Send(to.kind, to.key, msgspec.Raw(encode(message))))
+        self._sends.append(Send(to.kind, to.key, _body(message)))
+
+    def set_timer(self, name: str, message: Message[Any], at_ms: int) -> None:
+        """Keeps a timer for the record, in place of an earlier one of that name."""
+        self._check_open("set_timer")
+        definition = self.actor.__regrow__
+        if type(message) not in definition.commands:
+            raise ActorError(
+                f"{definition.name} has no @command for {type(message).__name__}: its timer could do nothing"
+            )
+        self._timers.pop(name, None)
+        self._timers[name] = TimerSet(name, max(at_ms, 1), _body(message))
+
+    def cancel_timer(self, name: str) -> None:
+        """Keeps for the record that there is no timer of this name any more."""
+        self._check_open("cancel_timer")
+        self._timers.pop(name, None)
+        self._timers[name] = TimerSet(name)
 
     def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference whose asks are steps of this turn."""
@@ -106,29 +148,19 @@ class RunningTurn:
                 if recorded is None or not recorded.cancelled:
                     await self._note_cancelled(key, call)
                 raise
-            self._office.count_step(replayed=True)
+            self._office.count("steps_from_log")
             return recorded.outcome
 
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
-        """An ask as a step. The ask's id is the step's, so that an ask repeated after a crash finds the first one's reply."""
+        """An ask as a step: recorded, then relayed, and answered by a message, so that either side may die meanwhile."""
         chain = (*self.letter.chain, str(self.address))
         if str(to) in chain and handler.role == "command":
             raise WouldDeadlock(str(to), chain)
         arguments = encode({"to": str(to), "message": msgspec.Raw(body)})
-        bus = self._office.bus
-
-        async def run(context: StepContext) -> Outcome:
-            try:
-                async with self._office.away():
-                    if handler.role == "query":
-                        return await query(bus, to, body, timeout_s)
-                    asked = ask_id(context.actor, f"{self.letter.box}{self.letter.sequence}", context.key)
-                    given = {headers.ID: asked, headers.CHAIN: chain_header(chain)}
-                    return await ask(bus, "act", to, body, given, timeout_s)
-            except (AskTimeout, *TRANSIENT) as late:
-                return Outcome(failure=failure(TIMEOUT, str(late)))
-
-        outcome = await self.step(Call("ask", arguments, run))
+        answer = partial(self._query, to, body, timeout_s)
+        if handler.role == "command":
+            answer = partial(self._ask, to, body, timeout_s, chain)
+        outcome = await self.step(Call("ask", arguments, answer))
         if outcome.failure is not None and outcome.failure.kind == TIMEOUT:
             raise AskTimeout(str(to), timeout_s)
         return outcome
@@ -150,12 +182,45 @@ class RunningTurn:
             raise ActorError("an event failed half-way and the handler went on") from self._spoiled
         self.journal.check_done()
 
-    def record(self, reply: Outcome, position: tuple[int, int]) -> Turn:
+    @property
+    def goes_out(self) -> bool:
+        """Whether the turn decided something that has to leave after its record, whoever is there to see to it."""
+        return bool(self._sends or self._timers)
+
+    def record(self, reply: Outcome, position: Position) -> Turn:
         """All that this turn decided, as the entry of its record."""
-        return closing(self.letter, reply, position, tuple(self.events), tuple(self._sends))
+        at_ms = self._office.now_ms() if self._sends else 0
+        return closing(
+            self.letter,
+            reply,
+            position,
+            events=tuple(self.events),
+            sends=tuple(self._sends),
+            timers=tuple(self._timers.values()),
+            at_ms=at_ms,
+        )
+
+    async def _query(self, to: Address, body: bytes, timeout_s: float, context: StepContext) -> Outcome:
+        try:
+            async with self._office.away():
+                return await query(self._office.bus, to, body, timeout_s)
+        except (AskTimeout, *TRANSIENT) as late:
+            return Outcome(failure=failure(TIMEOUT, str(late)))
+
+    async def _ask(
+        self, to: Address, body: bytes, timeout_s: float, chain: tuple[str, ...], context: StepContext
+    ) -> Outcome:
+        now_ms = self._office.now_ms()
+        asked = Asked(context.key, (to.kind, to.key), msgspec.Raw(body), now_ms, now_ms + int(timeout_s * 1000), chain)
+        async with self._office.away():
+            return await self._office.asks.outcome(asked, self._record_asked)
+
+    async def _record_asked(self, asked: Asked) -> None:
+        await self._submit(asked)
 
     async def _run(self, key: StepKey, call: Call) -> Outcome:
         context = StepContext(str(self.address), str(key))
+        await self._promoted()
         outcome = await self._call(context, call)
         position = self.journal.place()
         try:
@@ -166,8 +231,20 @@ class RunningTurn:
                 raise asyncio.CancelledError from error
             raise
         await self.journal.arrive(position)
-        self._office.count_step(replayed=False)
+        self._office.count("steps_run")
         return outcome
+
+    async def _promoted(self) -> None:
+        """Returns once the turn's message lies in a mailbox, so that a takeover finds what is recorded from now on."""
+        if self.letter.type == "direct":
+            if self._promoting is None:
+                self._promoting = self._office.start(self._promote)
+            await asyncio.shield(self._promoting)
+            if self.letter.type == "direct":
+                raise asyncio.CancelledError  # the host is ending
+
+    async def _promote(self) -> None:
+        self.letter = await self._office.promote(self.letter)
 
     async def _call(self, context: StepContext, call: Call) -> Outcome:
         """A call that was cancelled although its task was not has failed; a replay would wait for its cancellation in vain."""
@@ -184,15 +261,21 @@ class RunningTurn:
         if self.journal.closed:
             return
         position = self.journal.place()
-        stored = self._submit(Cancelled(Step(str(key), call.tool, msgspec.Raw(call.arguments), cancelled=True)))
+        step = Step(str(key), call.tool, msgspec.Raw(call.arguments), cancelled=True)
         try:
-            while not stored.done() and not self.journal.closed:
-                try:
-                    await asyncio.wait((stored,))
-                except asyncio.CancelledError:
-                    continue
+            if self._promoting is not None:
+                await self._through_cancellations(self._promoting)
+            if not self.journal.closed:
+                await self._through_cancellations(self._submit(Cancelled(step)))
         finally:
             self.journal.give_up(position)
+
+    async def _through_cancellations(self, done: asyncio.Future[None]) -> None:
+        while not done.done() and not self.journal.closed:
+            try:
+                await asyncio.wait((done,))
+            except asyncio.CancelledError:
+                continue
 
     def _submit(self, entry: Entry) -> asyncio.Future[None]:
         """Hands an entry to the writer, after the turn's beginning where that is not in the log yet."""
@@ -208,15 +291,16 @@ class RunningTurn:
             raise asyncio.CancelledError(f"{what} after the turn of {self.address} ended")
 
 
-def closing(
-    letter: Letter,
-    reply: Outcome,
-    position: tuple[int, int],
-    events: tuple[msgspec.Raw, ...] = (),
-    sends: tuple[Send, ...] = (),
-) -> Turn:
-    """The entry that ends a turn."""
-    return Turn(Cause(letter.box, letter.id, letter.sender, letter.mark), *position, reply, events, sends)
+def closing(letter: Letter, reply: Outcome, position: Position, **decided: Any) -> Turn:
+    """The entry that ends a turn: without more, one that decided nothing but its reply."""
+    return Turn(Cause.of(letter), position.in_seq, position.act_seq, reply, ahead=position.ahead, **decided)
+
+
+def _body(message: Message[Any]) -> msgspec.Raw:
+    body = encode(message)
+    if len(body) > CLAIM_BYTES_MAX:
+        raise PayloadTooLarge(len(body), CLAIM_BYTES_MAX)
+    return msgspec.Raw(body)
 
 
 def _nothing_runs() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import msgspec
 
 from regrow.actors.errors import UNDECODABLE, Failure, failure
-from regrow.actors.records import Letter, Outcome
-from regrow.bus import Delivery, Request, Undecodable, decode, escape, headers, unescape
+from regrow.actors.image import Answer
+from regrow.actors.records import Asked, Letter, Outcome, Type
+from regrow.bus import Address, Delivery, Request, Undecodable, decode, encode, escape, headers, unescape
 
 _PUBLISHABLE = re.compile(r"[^\s.*>\x00-\x1f]+(\.[^\s.*>\x00-\x1f]+)+")
 
@@ -15,22 +16,81 @@ REPLY_PREFIX = "_INBOX."
 """Replies go only to subjects under this prefix: the caller chose the subject, and the runtime may write anywhere."""
 
 
+ASK, REPLY, TIMER, PROMOTED, DELETE = "ask", "reply", "timer", "promoted", "delete"
+"""What ``Rg-Type`` says of a message in the runtime's own mailbox; a relayed send says nothing."""
+
+_TYPES: Mapping[str, Type] = {ASK: "ask", TIMER: "timer", PROMOTED: "promoted", DELETE: "delete"}
+
+
 def letter_of(delivery: Delivery) -> Letter:
     """What came out of a mailbox. From the outside only id and reply subject count: the rest is the runtime's own."""
     given: Mapping[str, str] = delivery.headers
-    trusted = delivery.box == "act"
     message_id = given.get(headers.ID) or f"{delivery.box}-{delivery.sequence}"
-    sender = given.get(headers.SENDER, "") if trusted else ""
+    if delivery.box == "in":
+        return Letter(
+            box="in",
+            sequence=delivery.sequence,
+            id=message_id,
+            body=msgspec.Raw(delivery.body),
+            reply=reply_subject(given.get(headers.REPLY, "")),
+        )
+    sender = given.get(headers.SENDER, "")
     return Letter(
-        box=delivery.box,
+        box="act",
         sequence=delivery.sequence,
         id=message_id,
         body=msgspec.Raw(delivery.body),
-        reply=reply_subject(given.get(headers.REPLY, "")),
         sender=sender,
         mark=relay_mark(message_id) if sender else None,
-        chain=chain_of(given) if trusted else (),
+        sent_ms=int(given.get(headers.SENT, "0")),
+        chain=chain_of(given),
+        type=_TYPES.get(given.get(headers.TYPE, ""), ""),
+        timer=unescape(given.get(headers.TIMER, "")),
     )
+
+
+def is_reply(delivery: Delivery) -> bool:
+    """Whether this is another actor's answer to an ask, which is no letter: the turn that asked takes it."""
+    return delivery.box == "act" and delivery.headers.get(headers.TYPE) == REPLY
+
+
+def is_timer(delivery: Delivery) -> bool:
+    """Whether this is a timer of the actor that fired."""
+    return delivery.box == "act" and delivery.headers.get(headers.TYPE) == TIMER
+
+
+def relay_headers(sender: Address, sent_ms: int, message_id: str) -> dict[str, str]:
+    """Headers of a relayed message."""
+    return {headers.ID: message_id, headers.SENDER: escape(str(sender)), headers.SENT: str(sent_ms)}
+
+
+def ask_headers(sender: Address, asked: Asked, message_id: str) -> dict[str, str]:
+    """Headers of a durable ask."""
+    chain = ",".join(escape(each) for each in asked.chain)
+    given = relay_headers(sender, asked.at_ms, message_id)
+    return {**given, headers.TYPE: ASK, headers.CHAIN: chain, headers.DEADLINE: str(asked.deadline_ms / 1000)}
+
+
+def timer_headers(name: str, timer: str) -> dict[str, str]:
+    """Headers of a message that comes back when it is due."""
+    return {headers.ID: timer, headers.TYPE: TIMER, headers.TIMER: escape(name)}
+
+
+def promoted_headers(letter: Letter) -> dict[str, str]:
+    """Headers of an ask of the actor's own process that is put into its mailbox after all."""
+    return {headers.ID: letter.id, headers.TYPE: PROMOTED}
+
+
+def answer_message(answer: Answer) -> tuple[bytes, dict[str, str], str]:
+    """Body, headers and message id of the reply to a durable ask."""
+    body = encode(answer.outcome)
+    return body, {headers.TYPE: REPLY, headers.CORRELATION: answer.id}, f"{answer.id}.reply"
+
+
+def answered(delivery: Delivery) -> tuple[tuple[int, int], Outcome]:
+    """The mark of the ask that a reply answers, and the outcome in it. Raises ``Undecodable`` and ValueError."""
+    mark = relay_mark(delivery.headers.get(headers.CORRELATION, ""))
+    return mark, decode(delivery.body, Outcome, "reply")
 
 
 def reply_subject(subject: str) -> str:
@@ -49,20 +109,10 @@ def relay_mark(message_id: str) -> tuple[int, int]:
     return int(sequence), int(index)
 
 
-def ask_id(asker: str, turn: str, step: str) -> str:
-    """The id of an ask inside a turn: the same whenever that step is tried again."""
-    return f"{escape(asker)}:{turn}:{step}"
-
-
-def asker_of(message_id: str) -> tuple[str, str] | None:
-    """Asker and turn of an ask's id; None for any other id."""
-    parts = message_id.split(":", 2)
-    return (parts[0], parts[1]) if len(parts) == 3 else None
-
-
-def chain_header(chain: tuple[str, ...]) -> str:
-    """The waiting actors as a header."""
-    return ",".join(escape(each) for each in chain)
+def address_of(actor: str) -> Address:
+    """The address that ``kind/key`` names, escaped as the senders of relays are."""
+    kind, _, key = unescape(actor).partition("/")
+    return Address(kind, key)
 
 
 def chain_of(given: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,16 +1,24 @@
-"""The one appender of an actor's log: entries that become ready while an append is in flight go together into the next."""
+"""The one appender of an actor's log: entries that become ready while an append is in flight go together into the next.
+
+It also decides when the log has grown long enough for a snapshot, which it may take after any record: the image is whole
+whatever the actor is in the middle of.
+"""
 
 import asyncio
 import secrets
 from collections.abc import Callable
 from itertools import count
 
-from regrow.actors.image import Fold
-from regrow.actors.records import VERSION, Entry, Record, Snapshot
-from regrow.bus import Address, EventLog, PayloadTooLarge, encode
+import structlog
+
+from regrow.actors.fold import Fold
+from regrow.actors.policy import Policy
+from regrow.actors.records import VERSION, Entry, Record, Snapshot, Tombstone
+from regrow.bus import Address, BusError, EventLog, PayloadTooLarge, StaleWriter, encode
 
 _NONCE = secrets.token_hex(6)
 _numbers = count()
+_log = structlog.get_logger(__name__)
 
 Pending = tuple[Entry, asyncio.Future[None]]
 
@@ -23,13 +31,21 @@ def next_record_id() -> str:
 class Writer:
     """Appends entries to one log and folds what was stored. ``start`` runs a function in a task that the host owns."""
 
-    def __init__(self, log: EventLog, address: Address, fold: Fold, start: Callable[..., asyncio.Task[None]]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        address: Address,
+        fold: Fold,
+        policy: Policy,
+        start: Callable[..., asyncio.Task[None]],
+    ) -> None:
         self._log = log
         self._address = address
         self._fold = fold
+        self._policy = policy
         self._start = start
         self._pending: list[Pending] = []
-        self._draining: asyncio.Task[None] | None = None
+        self._busy = False
 
     def submit(self, entry: Entry) -> asyncio.Future[None]:
         """Done once the entry is stored and folded, in the order of the calls; cancelling it changes nothing about that.
@@ -38,17 +54,43 @@ class Writer:
         """
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((entry, stored))
-        if self._draining is None:
-            self._draining = self._start(self._drain)
+        if not self._busy:
+            self._busy = True
+            self._start(self._drain)
         return stored
+
+    async def append(self, entry: Entry) -> None:
+        """The same for a caller who waits, at no more cost than the append itself where nothing else is being written."""
+        if self._busy:
+            await self.submit(entry)
+            return
+        self._busy = True
+        try:
+            await self._store((entry,))
+            await self._keep_short()
+        finally:
+            if self._pending:
+                self._start(self._drain)
+            else:
+                self._busy = False
+
+    async def roll_up(self) -> None:
+        """Makes the log short now, if it is longer than a snapshot and nothing is being written."""
+        if not self._busy and self._fold.image.records > 1:
+            self._busy = True
+            try:
+                await self._snapshot()
+            finally:
+                self._busy = False
 
     async def _drain(self) -> None:
         try:
             while self._pending:
                 batch, self._pending = self._pending, []
                 await self._append(batch)
+                await self._keep_short()
         finally:
-            self._draining = None
+            self._busy = False
             for _, stored in self._pending:
                 stored.cancel()
             self._pending.clear()
@@ -76,11 +118,32 @@ class Writer:
 
     async def _store(self, entries: tuple[Entry, ...]) -> None:
         record = Record(VERSION, next_record_id(), entries)
-        rollup = isinstance(entries[0], Snapshot)
+        rollup = isinstance(entries[0], Snapshot | Tombstone)
         stored = await self._log.append(
             self._address, encode(record), rid=record.rid, after=self._fold.sequence, rollup=rollup
         )
         self._fold.advance(entries, stored)
+
+    async def _keep_short(self) -> None:
+        """A snapshot when it is due: after so many records of the actor, or when its first one lies far back in the stream."""
+        fold, policy = self._fold, self._policy
+        records = fold.image.records
+        if records >= policy.snapshot_every or (records > 1 and fold.sequence - fold.first >= policy.snapshot_distance):
+            await self._snapshot()
+
+    async def _snapshot(self) -> None:
+        """One that does not come about costs only the time of a later recovery."""
+        try:
+            self._fold.check()
+            if self._policy.history == "compact":
+                await self._store((self._fold.snapshot(),))
+            else:
+                await self._log.save(self._address, self._fold.saved(), self._fold.sequence)
+        except StaleWriter:
+            return  # the next append finds it out, and knows what to do
+        except BusError as error:
+            _log.error("no snapshot was taken; the log stays as it is", actor=str(self._address), error=str(error))
+        self._fold.image.records = 0
 
 
 def _settle(stored: asyncio.Future[None], error: Exception | None) -> None:

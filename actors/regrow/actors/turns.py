@@ -1,0 +1,210 @@
+"""The turns of one loaded actor: each is attempted until one record of it is in the log, be it that it was given up."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from regrow.actors.actor import Actor
+from regrow.actors.asks import Asks
+from regrow.actors.attempt import attempt
+from regrow.actors.dead_letter import bury
+from regrow.actors.errors import POISON, TOO_LARGE, Drift, Failure, Refused, failure
+from regrow.actors.image import Image, Open
+from regrow.actors.message import Message
+from regrow.actors.policy import Policy, defect, refusal, tries_again
+from regrow.actors.records import Begun, Entry, Failed, Letter, Outcome, Position, Turn
+from regrow.actors.recovered import Recovered
+from regrow.actors.step import steps_behind
+from regrow.actors.tool import Remote
+from regrow.actors.turn import RunningTurn, closing
+from regrow.bus import Address, Bus, PayloadTooLarge
+
+_log = structlog.get_logger(__name__)
+
+
+class Activation(Protocol):
+    """The cell whose turns these are."""
+
+    address: Address
+    bus: Bus
+    asks: Asks
+    policy: Policy
+    act_passed: int
+    """All ordinary mail of ACT up to this sequence has been taken."""
+
+    def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
+    def remote_tool(self, name: str) -> Remote | None: ...
+    def port(self, name: str) -> Any: ...
+    def count(self, what: str) -> None: ...
+    def away(self) -> AbstractAsyncContextManager[None]: ...
+    async def promote(self, letter: Letter) -> Letter: ...
+
+
+class Turns:
+    """Runs handlers, and decides what is done about those that fail. Belongs to one copy of the log, and is dropped with it."""
+
+    def __init__(self, cls: type[Actor], cell: Activation, held: Recovered) -> None:
+        self.held = held
+        self.address = cell.address
+        self.bus = cell.bus
+        self.asks = cell.asks
+        self.start = cell.start
+        self.remote_tool = cell.remote_tool
+        self.port = cell.port
+        self.count = cell.count
+        self.away = cell.away
+        self.promote = cell.promote
+        self._cell = cell
+        self._definition = cls.__regrow__
+        self._turn: RunningTurn | None = None
+        self._failed: Exception | None = None
+
+    @property
+    def image(self) -> Image:
+        return self.held.image
+
+    async def run(self, letter: Letter, message: Message[Any]) -> Letter:
+        """Attempts a turn until one is recorded. The letter as it is recorded: an ask of this process may have been promoted.
+
+        Raises ``StaleWriter`` when another writer was first, ``Drift``, and what keeps the log from being written.
+        """
+        while True:
+            exhausted = _exhausted(self.image.opened, self._cell.policy)
+            if exhausted is not None:
+                return await self.give_up(letter, exhausted)
+            turn = RunningTurn(self, self.held.working, letter, self.image.opened)
+            try:
+                entry = await self._attempt(turn, message)
+            except Exception as error:  # the supervised edge: whatever a user's handler raises is decided on here
+                self.held.spoil()
+                letter = turn.letter
+                if isinstance(self._failed, PayloadTooLarge):
+                    return await self.give_up(letter, failure(TOO_LARGE, str(self._failed)))
+                if self._failed is not None:
+                    raise self._failed from error
+                if isinstance(error, Drift):
+                    raise
+                letter, again = await self._failure(letter, error)
+                if not again:
+                    return await self.give_up(letter, defect(error))
+            else:
+                await self._record(turn.letter, entry)
+                return turn.letter
+
+    async def give_up(self, letter: Letter, failed: Failure) -> Letter:
+        """A dead letter, and a turn that decided nothing but its failure."""
+        self.held.spoil()
+        self._failed = None
+        await bury(self.bus, self.address, letter, failed)
+        await self.append(closing(letter, Outcome(failure=failed), self.position_after(letter)))
+        return letter
+
+    async def count_start(self, letter: Letter, number: int) -> None:
+        """Says in the log, before the handler runs, that it has been begun so many times: this message may be what kills."""
+        _log.warning(
+            "a turn is begun again after its process died", actor=str(self.address), id=letter.id, start=number
+        )
+        await self.append(Begun(letter, number))
+
+    async def append(self, entry: Entry) -> None:
+        """One entry, in the log when this returns."""
+        await self.held.writer.append(entry)
+
+    def submit(self, entry: Entry) -> asyncio.Future[None]:
+        """Hands an entry to the log's writer. When it cannot be stored, the turn is cancelled where it stands.
+
+        An entry that is too large is its author's affair, except for the turn's beginning, without which nothing holds.
+        """
+        stored = self.held.writer.submit(entry)
+        stored.add_done_callback(partial(self._stored, isinstance(entry, Begun)))
+        return stored
+
+    def position_after(self, letter: Letter) -> Position:
+        """How far the mailboxes have been taken once this letter's turn is recorded."""
+        return self.image.position_after(letter, self._cell.act_passed)
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by this node's clock."""
+        return time.time_ns() // 1_000_000
+
+    def _stored(self, essential: bool, stored: asyncio.Future[None]) -> None:
+        error = None if stored.cancelled() else stored.exception()
+        if not isinstance(error, Exception) or (isinstance(error, PayloadTooLarge) and not essential):
+            return
+        self._failed = error
+        if self._turn is not None:
+            self._turn.abort()
+
+    async def _attempt(self, turn: RunningTurn, message: Message[Any]) -> Turn:
+        """Runs the handler once. A refusal is a reply and decides nothing else; other exceptions are the caller's to judge."""
+        handler = self._definition.commands[type(message)]
+        self._turn = turn
+        try:
+            value = await attempt(turn, handler.method(turn.actor, message))
+            if self._failed is not None:
+                raise self._failed
+            turn.conclude()
+            if self._definition.persist == "fields":
+                turn.events = [change] if (change := self.held.changed_fields()) is not None else []
+            if self._cell.policy.check_folds:
+                self.held.check(turn.events)
+            reply = Outcome(value=handler.reply(value))
+        except Refused as no:
+            self.held.spoil()
+            return closing(turn.letter, refusal(no), self.position_after(turn.letter))
+        finally:
+            self._turn = None
+        if turn.goes_out and turn.letter.type == "direct":
+            turn.letter = await self.promote(turn.letter)
+        return turn.record(reply, self.position_after(turn.letter))
+
+    async def _failure(self, letter: Letter, error: Exception) -> tuple[Letter, bool]:
+        """Records a failed attempt and waits before the next one, if there should be one."""
+        policy = self._cell.policy
+        opened = self.image.opened or Open(letter)
+        number = opened.attempts + 1
+        again = tries_again(policy, error, number)
+        _log.warning(
+            "turn failed",
+            actor=str(self.address),
+            attempt=number,
+            again=again,
+            error=repr(error),
+            exc_info=None if again else error,
+        )
+        if letter.type == "direct":
+            letter = await self.promote(letter)
+        try:
+            steps = (*opened.kept, *opened.steps)
+            await self.append(Failed(letter, defect(error), number, steps_behind(error, steps)))
+        except PayloadTooLarge:
+            return letter, False  # the message itself is so large that its attempts cannot be counted
+        if again:
+            await asyncio.sleep(policy.backoff.delay_s(number - 1, random.random()))
+        return letter, again
+
+    async def _record(self, letter: Letter, entry: Turn) -> None:
+        try:
+            await self.append(entry)
+        except PayloadTooLarge as large:
+            self.held.spoil()
+            failed = failure(TOO_LARGE, str(large))
+            await self.append(closing(letter, Outcome(failure=failed), self.position_after(letter)))
+
+
+def _exhausted(opened: Open | None, policy: Policy) -> Failure | None:
+    """Why an open turn is not attempted once more; None when it is."""
+    if opened is None:
+        return None
+    if opened.failure is not None and opened.attempts >= policy.attempts_max:
+        return opened.failure
+    if opened.starts > policy.deaths_max:
+        deaths = opened.starts - 1
+        return failure(POISON, f"{deaths} processes died one after the other while they were at this message")
+    return None
