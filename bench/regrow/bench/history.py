@@ -207,7 +207,9 @@ class _Check:
         for effect in effects_of(operation):
             arrived = effect.id in self._places
             if applied and not arrived:
-                yield Finding("lost", effect.actor, effect.id, f"{operation.actor} {effect.verb} it, and it never came")
+                yield Finding(
+                    "lost", effect.actor, effect.id, f"{operation.actor} sent it ({effect.verb}), and it never came"
+                )
             elif arrived and not applied and not effect.asked:
                 yield Finding(
                     "unfounded", effect.actor, effect.id, f"came from {operation.actor}, whose turn is not recorded"
