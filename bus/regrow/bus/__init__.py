@@ -4,6 +4,7 @@ from regrow.bus.codec import decode, encode, record_id
 from regrow.bus.errors import (
     AccessDenied,
     BusError,
+    ClaimMissing,
     DiskFull,
     MailboxFull,
     NoResponder,
@@ -23,21 +24,41 @@ from regrow.bus.errors import (
     Unreachable,
 )
 from regrow.bus.memory import MemoryBus
-from regrow.bus.nats_bus import NatsBus, open_bus
-from regrow.bus.port import Bus, Delivery, EventLog, Mail, Request, Stored
+from regrow.bus.nats_bus import NatsBus, check_store, make_store, open_bus
+from regrow.bus.port import (
+    CLAIM_BYTES_MAX,
+    Buried,
+    Bus,
+    DeadLetters,
+    Delivery,
+    EventLog,
+    Followed,
+    Holding,
+    Mail,
+    Request,
+    Stored,
+)
 from regrow.bus.server import EmbeddedServer
+from regrow.bus.streams import Finding
 from regrow.bus.subjects import Address, Box, Subjects, check_address, check_name, escape, unescape
 
 __all__ = [
+    "CLAIM_BYTES_MAX",
     "AccessDenied",
     "Address",
     "Box",
+    "Buried",
     "Bus",
     "BusError",
+    "ClaimMissing",
+    "DeadLetters",
     "Delivery",
     "DiskFull",
     "EmbeddedServer",
     "EventLog",
+    "Finding",
+    "Followed",
+    "Holding",
     "Mail",
     "MailboxFull",
     "MemoryBus",
@@ -62,9 +83,11 @@ __all__ = [
     "Unreachable",
     "check_address",
     "check_name",
+    "check_store",
     "decode",
     "encode",
     "escape",
+    "make_store",
     "open_bus",
     "record_id",
     "unescape",

@@ -17,11 +17,15 @@ T = TypeVar("T")
 STREAM_NOT_FOUND = 10059
 STREAM_NAME_TAKEN = 10058
 CONSUMER_NOT_FOUND = 10014
+MESSAGE_NOT_FOUND = 10037
 CONSUMER_NOT_UNIQUE = 10100
 WRONG_LAST_SEQUENCE = 10071
 WRONG_LAST_SEQUENCE_UNKNOWN = 10164
 APPEND_IN_FLIGHT = 10158
 LIMIT_REACHED = 10077
+DELETE_FAILED = 10057
+FENCED = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_UNKNOWN, APPEND_IN_FLIGHT})
+"""Refusals of a publish whose fence did not hold, or could not be decided yet."""
 NO_ROOM = frozenset({10023, 10028, 10047, 10118, 10120})
 """Insufficient resources, memory or storage of the server or the account exhausted."""
 
@@ -74,6 +78,21 @@ class JetStreamApi:
         if fields.get("error"):
             raise ApiError(verb, msgspec.convert(fields["error"], Refusal))
         return fields
+
+    async def subjects(self, stream: str, pattern: str) -> list[str]:
+        """The subjects of a stream that fit a pattern and hold a message, page by page (the server gives 100,000 in one)."""
+        found: list[str] = []
+        while True:
+            asked = {"subjects_filter": pattern, "offset": len(found)}
+            answer = await self.call(f"STREAM.INFO.{stream}", asked)
+            page: dict[str, int] = answer["state"].get("subjects") or {}
+            found.extend(page)
+            if not page or len(found) >= int(answer.get("total", 0)):
+                return found
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Removes all messages of a subject."""
+        await self.call(f"STREAM.PURGE.{stream}", {"filter": subject})
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from regrow.bus.errors import PayloadTooLarge
 from regrow.bus.port import CLAIM_BYTES_MAX
-from regrow.bus.subjects import Address
+from regrow.bus.subjects import Address, Subjects
 
 ClaimBox = Literal["log", "snap", "mail"]
 """What refers to a claim: a record of the log, a snapshot beside it, or a message in a mailbox."""
@@ -48,6 +48,11 @@ class Claims(Protocol):
     async def remove(self, box: ClaimBox, address: Address, digest: str) -> None:
         """Removes one; without effect when it is not there."""
         ...
+
+
+def claim_stream(subjects: Subjects) -> str:
+    """The stream of the application's object store."""
+    return f"OBJ_{subjects.claim_bucket}"
 
 
 def digest_of(data: bytes, salt: str = "") -> str:

@@ -198,6 +198,20 @@ class ReadBroken(BusError):
 
 
 @dataclass(eq=False)
+class ClaimMissing(BusError):
+    """Something refers to what was put aside under a hash, and the object store does not have it (any more)."""
+
+    subject: str
+    digest: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subject} refers to the object {self.digest}, which is not in the object store: "
+            "restore the application's bucket of blobs from its backup; the log itself was not changed"
+        )
+
+
+@dataclass(eq=False)
 class RequestTimeout(BusError, TimeoutError):
     """No answer came in time; whether the request was carried out is unknown."""
 

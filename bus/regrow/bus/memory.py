@@ -8,12 +8,14 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from regrow.bus.claims import MemoryClaims
 from regrow.bus.errors import NoResponder, RequestTimeout
-from regrow.bus.headers import MESSAGE_ID, Headers
+from regrow.bus.headers import Headers
+from regrow.bus.memory_dead_letters import MemoryDeadLetters
 from regrow.bus.memory_log import MemoryLog, check_size
 from regrow.bus.memory_mail import MemoryMail
 from regrow.bus.port import Request
-from regrow.bus.subjects import Address, Subjects, check_address, check_subject
+from regrow.bus.subjects import Address, Subjects, check_subject
 
 _Serving = tuple[str, str, Callable[[Request], None]]
 """Subject, queue and handler."""
@@ -25,12 +27,12 @@ class MemoryBus:
     def __init__(self, app: str) -> None:
         self.subjects = Subjects(app)
         self.epoch = secrets.token_hex(6)
-        self.log = MemoryLog()
-        self.mail = MemoryMail()
+        claims = MemoryClaims()
+        self.log = MemoryLog(claims)
+        self.mail = MemoryMail(claims)
+        self.dead = MemoryDeadLetters()
         self._serving: list[_Serving] = []
         self._inboxes = 0
-        self.dead_letters: dict[str, tuple[Address, bytes]] = {}
-        """Dead letters by their id, for whoever looks."""
 
     async def publish(self, subject: str, body: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens now."""
@@ -62,10 +64,13 @@ class MemoryBus:
         return self.log.count()
 
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
-        """Keeps a dead letter."""
-        check_address(address)
-        check_size(body, {MESSAGE_ID: message_id})
-        self.dead_letters.setdefault(message_id, (address, bytes(body)))
+        """The same as ``dead.bury``."""
+        await self.dead.bury(address, body, message_id=message_id)
+
+    @property
+    def dead_letters(self) -> dict[str, tuple[Address, bytes]]:
+        """All dead letters by their sequence, for whoever looks; ``dead.find`` is the port's way."""
+        return {str(each.stored.sequence): (each.address, each.stored.data) for each in self.dead.all()}
 
     @asynccontextmanager
     async def serve(self, subject: str, handler: Callable[[Request], None], *, queue: str = "") -> AsyncGenerator[None]:

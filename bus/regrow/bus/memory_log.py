@@ -3,18 +3,22 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
+from regrow.bus.aside import Aside, fetch, pointer, with_claims
+from regrow.bus.claims import Claims
 from regrow.bus.codec import has_id
-from regrow.bus.errors import PayloadTooLarge, StaleWriter
+from regrow.bus.errors import ClaimMissing, PayloadTooLarge, StaleWriter
 from regrow.bus.headers import Headers, fence, size
-from regrow.bus.port import Stored
-from regrow.bus.subjects import Address, check_address, log_number
+from regrow.bus.port import CLAIM_BYTES_MAX, Followed, Stored
+from regrow.bus.subjects import LOG_STREAMS, Address, check_address, check_name, log_number
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
 """The server's own default."""
 
 
 def check_size(body: bytes, headers: Headers | None) -> None:
+    """Raises ``PayloadTooLarge`` for what a server would not take."""
     total = len(body) + size(headers)
     if total > PAYLOAD_BYTES_MAX:
         raise PayloadTooLarge(total, PAYLOAD_BYTES_MAX)
@@ -23,14 +27,19 @@ def check_size(body: bytes, headers: Headers | None) -> None:
 class MemoryLog:
     """The event logs, in a dict."""
 
-    def __init__(self) -> None:
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
         self._records: defaultdict[Address, list[Stored]] = defaultdict(list)
         self._last: defaultdict[int, int] = defaultdict(int)
+        self._saved: dict[Address, Stored] = {}
+        self._appended = asyncio.Condition()
 
     async def append(self, address: Address, data: bytes, *, rid: str, after: int, rollup: bool = False) -> int:
         """The sequence under which the record was stored; see ``EventLog.append``."""
         check_address(address)
-        check_size(data, fence(after, rollup=rollup))
+        digest = None
+        if len(data) + size(fence(after, rollup=rollup)) > PAYLOAD_BYTES_MAX:
+            digest = await self._claims.put("log", address, data, rid)
         await asyncio.sleep(0)
         records = self._records[address]
         last = records[-1].sequence if records else 0
@@ -40,18 +49,93 @@ class MemoryLog:
         self._last[number] += 1
         if rollup:
             records.clear()
-        records.append(Stored(self._last[number], time.time_ns(), bytes(data)))
-        return self._last[number]
+        records.append(_record(self._last[number], data, rid, digest))
+        sequence = self._last[number]
+        if rollup:
+            await self._claims.drop("log", address, () if digest is None else (digest,))
+        async with self._appended:
+            self._appended.notify_all()
+        return sequence
 
-    async def read(self, address: Address) -> list[Stored]:
-        """All records of this log, oldest first; see ``EventLog.read``."""
+    async def read(self, address: Address, after: int = 0) -> list[Stored]:
+        """All records of this log behind a sequence, oldest first; see ``EventLog.read``."""
         check_address(address)
         await asyncio.sleep(0)
-        return list(self._records[address])
+        records = [each for each in self._records[address] if each.sequence > after]
+        return await with_claims(self._claims, address, records)
+
+    async def save(self, address: Address, data: bytes, covers: int) -> None:
+        """Keeps a snapshot beside the log; see ``EventLog.save``."""
+        check_address(address)
+        if len(data) > CLAIM_BYTES_MAX:
+            raise PayloadTooLarge(len(data), CLAIM_BYTES_MAX)
+        await asyncio.sleep(0)
+        there = self._saved.get(address)
+        if there is None or there.sequence <= covers:
+            self._saved[address] = Stored(covers, time.time_ns(), bytes(data))
+
+    async def saved(self, address: Address) -> Stored | None:
+        """The snapshot that was kept beside the log; see ``EventLog.saved``."""
+        await asyncio.sleep(0)
+        return self._saved.get(check_address(address))
+
+    async def addresses(self, kind: str | None = None) -> list[Address]:
+        """Every actor that has a log; see ``EventLog.addresses``."""
+        return [each for each, records in self._records.items() if records and kind in (None, each.kind)]
+
+    def follow(self, kind: str, after: Mapping[int, int]) -> AsyncIterator[Followed]:
+        """The records of all actors of a kind, those to come included; see ``EventLog.follow``."""
+        return self._follow(check_name("the kind", kind), [after.get(number, 0) for number in range(LOG_STREAMS)])
+
+    async def forget(self, address: Address) -> None:
+        """Removes snapshot and claims; see ``EventLog.forget``."""
+        self._saved.pop(check_address(address), None)
+        records = self._records[address]
+        if records:
+            keep = records[-1].digest if isinstance(records[-1], Aside) else ""
+            await self._claims.drop("log", address, (keep,), before_ns=records[-1].time_ns)
 
     def count(self) -> int:
         """How many records all logs hold."""
         return sum(len(records) for records in self._records.values())
+
+    async def _follow(self, kind: str, seen: list[int]) -> AsyncGenerator[Followed]:
+        while True:
+            async with self._appended:
+                await self._appended.wait_for(lambda: self._behind(kind, seen))
+            for number, address, record in self._behind(kind, seen):
+                seen[number] = record.sequence
+                whole = await self._whole(address, record)
+                if whole is not None:
+                    yield Followed(number, address, whole)
+
+    def _behind(self, kind: str, seen: list[int]) -> list[tuple[int, Address, Stored]]:
+        """The records of a kind that were not seen, those of each stream in order."""
+        found = [
+            (log_number(address), address, record)
+            for address, records in self._records.items()
+            if address.kind == kind
+            for record in records
+            if record.sequence > seen[log_number(address)]
+        ]
+        return sorted(found, key=lambda each: (each[0], each[2].sequence))
+
+    async def _whole(self, address: Address, record: Stored) -> Stored | None:
+        """The record with its bytes; None when a roll-up has replaced it meanwhile."""
+        if not isinstance(record, Aside):
+            return record
+        try:
+            return await fetch(self._claims, address, record)
+        except ClaimMissing:
+            if record in self._records[address]:
+                raise
+            return None
+
+
+def _record(sequence: int, data: bytes, rid: str, digest: str | None) -> Stored:
+    if digest is None:
+        return Stored(sequence, time.time_ns(), bytes(data))
+    return Aside(sequence, time.time_ns(), pointer(rid, digest, len(data)), digest)
 
 
 def _own(records: list[Stored], rid: str, after: int, last: int) -> int:

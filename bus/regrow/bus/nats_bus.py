@@ -7,24 +7,29 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from regrow.bus.api import JetStreamApi, together
-from regrow.bus.headers import MESSAGE_ID, Headers
-from regrow.bus.log import JetStreamLog, check_size, publish_acked, refused
-from regrow.bus.mail import POST_TIMEOUT_S, JetStreamMail
+from regrow.bus.claims import Claims
+from regrow.bus.dead_letters import JetStreamDeadLetters
+from regrow.bus.headers import Headers
+from regrow.bus.log import JetStreamLog
+from regrow.bus.mail import JetStreamMail
+from regrow.bus.object_claims import ObjectClaims
 from regrow.bus.port import Request
+from regrow.bus.publishing import check_size
 from regrow.bus.replies import ReplyInbox, subscribe, unsubscribe
-from regrow.bus.streams import create_streams, open_streams
+from regrow.bus.streams import DEDUPLICATION_S, Finding, check_streams, create_streams, open_streams
 from regrow.bus.subjects import LOG_STREAMS, Address, Subjects, check_subject
 
 
 class NatsBus:
     """One application's bus on a connected client. Made by ``open_bus``."""
 
-    def __init__(self, client: Client, replies: ReplyInbox, subjects: Subjects, epoch: str) -> None:
+    def __init__(self, client: Client, replies: ReplyInbox, subjects: Subjects, claims: Claims, epoch: str) -> None:
         self.subjects = subjects
         self.epoch = epoch
-        self.log = JetStreamLog(client, replies, subjects)
+        self.log = JetStreamLog(client, replies, subjects, claims)
         self._api = JetStreamApi(replies)
-        self.mail = JetStreamMail(client, replies, self._api, subjects)
+        self.mail = JetStreamMail(client, replies, self._api, subjects, claims)
+        self.dead = JetStreamDeadLetters(client, replies, subjects)
         self._client = client
         self._replies = replies
 
@@ -45,13 +50,8 @@ class NatsBus:
         return sum(int(answer["state"]["messages"]) for answer in answers)
 
     async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
-        """Stores a dead letter. Raises ``PayloadTooLarge``, ``StoreFull``, ``RequestTimeout``."""
-        subject = self.subjects.dead_letter(address)
-        given = {MESSAGE_ID: message_id}
-        check_size(self._client, body, given)
-        ack = await publish_acked(self._replies, subject, body, given, timeout_s=POST_TIMEOUT_S)
-        if ack.error is not None:
-            raise refused(subject, ack.error)
+        """The same as ``dead.bury``."""
+        await self.dead.bury(address, body, message_id=message_id)
 
     @asynccontextmanager
     async def serve(self, subject: str, handler: Callable[[Request], None], *, queue: str = "") -> AsyncGenerator[None]:
@@ -75,7 +75,14 @@ class NatsBus:
 
 
 @asynccontextmanager
-async def open_bus(client: Client, app: str, *, create: bool = False, replicas: int = 1) -> AsyncGenerator[NatsBus]:
+async def open_bus(
+    client: Client,
+    app: str,
+    *,
+    create: bool = False,
+    replicas: int = 1,
+    duplicate_window_s: float = DEDUPLICATION_S,
+) -> AsyncGenerator[NatsBus]:
     """The bus of an application whose streams are on this server, or, with ``create``, are made on it first.
 
     Raises ``StoreUnavailable`` when a stream is missing or differs from its definition.
@@ -84,8 +91,27 @@ async def open_bus(client: Client, app: str, *, create: bool = False, replicas: 
     async with ReplyInbox(client) as replies:
         api = JetStreamApi(replies)
         if create:
-            await create_streams(api, subjects, replicas=replicas)
-        yield NatsBus(client, replies, subjects, await open_streams(api, subjects))
+            await create_streams(api, subjects, replicas=replicas, duplicate_window_s=duplicate_window_s)
+        epoch = await open_streams(api, subjects)
+        claims = ObjectClaims(client, replies, subjects)
+        async with claims.watching():
+            yield NatsBus(client, replies, subjects, claims, epoch)
+
+
+async def make_store(client: Client, app: str, *, replicas: int = 1) -> list[Finding]:
+    """Makes the streams of an application that are not there yet, and says what became of each.
+
+    Only for whoever knows that the store is new or whole: a server that lost its key misses all streams, and making them
+    removes the old ones from disk. Raises ``ApiError`` when the server refuses a stream.
+    """
+    async with ReplyInbox(client) as replies:
+        return await create_streams(JetStreamApi(replies), Subjects(app), replicas=replicas)
+
+
+async def check_store(client: Client, app: str) -> list[Finding]:
+    """How each stream of an application is found on this server; changes nothing."""
+    async with ReplyInbox(client) as replies:
+        return await check_streams(JetStreamApi(replies), Subjects(app))
 
 
 def _request(message: Msg) -> Request:

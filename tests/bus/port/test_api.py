@@ -66,6 +66,22 @@ async def test_an_answer_that_is_none_is_undecodable(client: Client) -> None:
 
 
 @pytest.mark.asyncio
+async def test_more_subjects_than_the_server_lists_at_once_are_listed(client: Client, app: str) -> None:
+    async with ReplyInbox(client) as replies:
+        api = JetStreamApi(replies)
+        config = {"name": app, "subjects": [f"{app}.>"], "storage": "memory", "max_msgs_per_subject": 1}
+        await api.call(f"STREAM.CREATE.{app}", config)
+        for number in range(100_050):
+            await client.publish(f"{app}.a.{number}", b"")
+        await client.publish(f"{app}.b.0", b"")
+        await client.request(f"{app}.b.1", b"", timeout=30)
+        assert len(set(await api.subjects(app, f"{app}.a.*"))) == 100_050
+        assert sorted(await api.subjects(app, f"{app}.b.*")) == [f"{app}.b.0", f"{app}.b.1"]
+        assert await api.subjects(app, f"{app}.c.*") == []
+        await api.call(f"STREAM.DELETE.{app}")
+
+
+@pytest.mark.asyncio
 async def test_calls_made_together_answer_in_their_order() -> None:
     async def give(value: int) -> int:
         await asyncio.sleep(0)

@@ -22,7 +22,9 @@ from regrow.bus import (
     open_bus,
 )
 from regrow.bus.api import LIMIT_REACHED, NO_ROOM, ApiError, Refusal
-from regrow.bus.log import READ_BATCH, from_last_rollup, is_whole, refused, time_ns
+from regrow.bus.log import from_last_rollup
+from regrow.bus.pages import READ_BATCH, is_whole, time_ns
+from regrow.bus.publishing import refused
 from regrow.bus.subjects import log_number
 
 ALICE = Address("counter", "alice")

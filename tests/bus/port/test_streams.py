@@ -8,8 +8,19 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from regrow.bus import EmbeddedServer, StoreUnavailable, Subjects, open_bus
+from regrow.bus import (
+    Address,
+    EmbeddedServer,
+    Finding,
+    NatsBus,
+    StoreUnavailable,
+    Subjects,
+    check_store,
+    make_store,
+    open_bus,
+)
 from regrow.bus.streams import difference, stream_configs
+from regrow.bus.subjects import log_number
 
 
 async def call(client: Client, verb: str, body: object = None) -> dict[str, Any]:
@@ -73,9 +84,10 @@ async def test_each_missing_stream_is_named(client: Client, app: str) -> None:
         ("IN", "allow_rollup_hdrs", True),
         ("ACT", "max_msgs", 5),
         ("ACT", "max_bytes", 10_000),
-        ("ACT", "duplicate_window", 10**9),
+        ("IN", "duplicate_window", 10**9),
         ("ACT", "no_ack", True),
         ("DLQ", "max_msgs", 5),
+        ("SNAP", "max_age", 10**12),
     ],
 )
 async def test_a_changed_setting_is_named(client: Client, app: str, suffix: str, setting: str, value: object) -> None:
@@ -83,6 +95,55 @@ async def test_a_changed_setting_is_named(client: Client, app: str, suffix: str,
     await change(client, f"RG_{app}_{suffix}", **{setting: value})
     with pytest.raises(StoreUnavailable, match=f"RG_{app}_{suffix} was made with another {setting}"):
         await epoch(client, app)
+
+
+@pytest.mark.asyncio
+async def test_the_window_in_which_relays_are_dropped_is_the_operators_choice(client: Client, app: str) -> None:
+    first = await epoch(client, app, create=True)
+    await change(client, f"RG_{app}_ACT", duplicate_window=10**9)
+    assert await epoch(client, app) == first
+
+
+@pytest.mark.asyncio
+async def test_that_window_may_be_chosen_when_the_streams_are_made(client: Client, app: str) -> None:
+    async with open_bus(client, app, create=True, duplicate_window_s=0.5):
+        config = (await call(client, f"STREAM.INFO.RG_{app}_ACT"))["config"]
+    assert config["duplicate_window"] == 500_000_000
+
+
+@pytest.mark.asyncio
+async def test_what_became_of_each_stream_is_told(client: Client, app: str) -> None:
+    assert {each.state for each in await check_store(client, app)} == {"missing"}
+    made = await make_store(client, app)
+    assert [each.stream for each in made] == [config["name"] for config in stream_configs(Subjects(app))]
+    assert {each.state for each in made} == {"created"}
+    assert {each.state for each in await check_store(client, app)} == {"there"}
+    await call(client, f"STREAM.DELETE.RG_{app}_SNAP")
+    await change(client, f"RG_{app}_EVT_3", max_age=10**12)
+    again = {each.stream: each for each in await make_store(client, app)}
+    assert again[f"RG_{app}_SNAP"] == Finding(f"RG_{app}_SNAP", "created")
+    assert again[f"RG_{app}_EVT_3"] == Finding(f"RG_{app}_EVT_3", "differs", "max_age")
+    assert again[f"RG_{app}_EVT_0"] == Finding(f"RG_{app}_EVT_0", "there")
+
+
+@pytest.mark.asyncio
+async def test_a_first_stream_without_an_epoch_differs_in_its_metadata(client: Client, app: str) -> None:
+    config = stream_configs(Subjects(app))[0]
+    await call(client, f"STREAM.CREATE.{config['name']}", config)
+    assert (await check_store(client, app))[0] == Finding(config["name"], "differs", "metadata")
+
+
+@pytest.mark.asyncio
+async def test_a_record_of_a_log_cannot_be_deleted(nats_bus: NatsBus, client: Client) -> None:
+    sequence = await nats_bus.log.append(Address("k", "a"), b'{"rid":"1"}', rid="1", after=0)
+    stream = nats_bus.subjects.log_stream(log_number(Address("k", "a")))
+    answer = await client.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", json.dumps({"seq": sequence}).encode())
+    assert json.loads(answer.data)["error"]["description"] == "message delete not permitted"
+    config = (await call(client, f"STREAM.INFO.{stream}"))["config"]
+    for allowed in ({"deny_delete": False}, {"deny_purge": True}):
+        answer = await client.request(f"$JS.API.STREAM.UPDATE.{stream}", json.dumps({**config, **allowed}).encode())
+        assert "error" in json.loads(answer.data), "a log that can be rolled up can be purged, and stays undeletable"
+    assert len(await nats_bus.log.read(Address("k", "a"))) == 1
 
 
 @pytest.mark.asyncio
@@ -113,7 +174,7 @@ async def test_the_epoch_outlives_the_server(store_dir: Path, app: str) -> None:
 
 def test_every_stream_says_what_it_never_does() -> None:
     configs = {config["name"]: config for config in stream_configs(Subjects("a"), replicas=3)}
-    assert len(configs) == 20
+    assert len(configs) == 22
     assert all(config["num_replicas"] == 3 and config["max_age"] == 0 for config in configs.values())
     assert not configs["RG_a_IN"]["allow_rollup_hdrs"]
     assert not configs["RG_a_IN"]["allow_msg_schedules"]
