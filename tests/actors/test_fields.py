@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regrow.actors import (
@@ -166,6 +166,8 @@ def test_a_value_that_does_not_fit_names_field_and_type(field: str, value: Any, 
         changes(before, basket)
 
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long it takes is the machine's affair."""
 TEXT = st.text('aö"\\', max_size=4)
 VALUES = st.fixed_dictionaries(
     {},
@@ -181,6 +183,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
+@UNTIMED
 @given(st.lists(VALUES, max_size=5))
 def test_the_fold_of_the_changes_is_the_state(turns: list[dict[str, Any]]) -> None:
     _, basket = running()

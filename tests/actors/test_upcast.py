@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regrow.actors import Actor, DefinitionError, Event, Message, command, event
@@ -496,6 +496,8 @@ class Step(msgspec.Struct, frozen=True):
     add: int
 
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long it takes is the machine's affair."""
 STEPS = st.lists(st.builds(Step, st.sampled_from("abcdef"), st.integers(-9, 9)), min_size=1, max_size=8)
 
 
@@ -509,6 +511,7 @@ def reader(step: Step) -> Callable[[Fields], Fields]:
     return read
 
 
+@UNTIMED
 @given(STEPS, st.integers(-1000, 1000), st.data())
 def test_an_event_of_any_version_is_read_as_its_steps_say(steps: list[Step], value: int, data: st.DataObject) -> None:
     last = len(steps)
@@ -524,6 +527,7 @@ def test_an_event_of_any_version_is_read_as_its_steps_say(steps: list[Step], val
         assert fact == kind(**{steps[-1].name: expected})
 
 
+@UNTIMED
 @given(STEPS, st.integers(-1000, 1000), st.data())
 def test_a_state_of_any_version_is_read_as_its_steps_say(steps: list[Step], value: int, data: st.DataObject) -> None:
     last = steps[-1].name
