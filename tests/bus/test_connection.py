@@ -26,11 +26,15 @@ from regrow.bus.errors import (
     AddressUnusable,
     BusError,
     ConnectionLost,
+    RequestTimeout,
     ServerTooOld,
     StoreUnavailable,
     Unreachable,
 )
+from regrow.bus.nats_bus import open_bus
+from regrow.bus.replies import ReplyInbox
 from regrow.bus.server import EmbeddedServer, find_binary, listening_port
+from regrow.bus.subjects import Address
 
 CREDS = "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\nx\n"
 
@@ -298,6 +302,61 @@ async def test_refused_subject_reaches_the_owner(tmp_path: Path) -> None:
         await client.subscribe("ears")
         assert str(await told.get()) == str(AccessDenied("ears"))
         assert client.is_connected
+
+
+TIGHT = """
+jetstream {{ store_dir: "{folder}" }}
+authorization {{
+    users: [
+        {{user: admin, password: p}}
+        {{user: tight, password: p, permissions: {{publish: {{deny: ["rg.a.in.k.No", "rg.a.evt.*.k.No", "No"]}}}}}}
+    ]
+}}
+"""
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_an_answer_that_was_refused_is_told_at_once_and_nobody_else(tmp_path: Path) -> None:
+    told: list[BusError] = []
+    no, yes = Address("k", "No"), Address("k", "yes")
+    async with (
+        configured(tmp_path, TIGHT.format(folder=tmp_path)) as host,
+        connected(f"admin:p@{host}") as admin,
+        open_bus(admin, "a", create=True),
+        connected(f"tight:p@{host}", on_error=told.append) as client,
+        open_bus(client, "a") as bus,
+        asyncio.timeout(5),
+    ):
+        for _ in range(2):
+            with pytest.raises(AccessDenied) as denied:
+                await bus.mail.post("in", no, b"")
+            assert denied.value.subject == "rg.a.in.k.No"
+        with pytest.raises(AccessDenied):
+            await bus.log.append(no, b'{"rid":"1"}', rid="1", after=0)
+        outcomes = await asyncio.gather(
+            *(bus.request("No", b"", timeout_s=60) for _ in range(20)),
+            *(bus.mail.post("in", yes, b"") for _ in range(20)),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in outcomes] == [AccessDenied] * 20 + [int] * 20
+        assert client.is_connected
+        assert not told
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_that_could_be_that_of_either_of_two_requests_fails_neither(tmp_path: Path) -> None:
+    told: list[BusError] = []
+    async with (
+        configured(tmp_path, TIGHT.format(folder=tmp_path)) as host,
+        connected(f"tight:p@{host}", on_error=told.append) as client,
+        ReplyInbox(client) as replies,
+    ):
+        await client.subscribe("no")
+        outcomes = await asyncio.gather(
+            replies.request("no", b"", timeout_s=0.2), replies.request("No", b"", timeout_s=0.2), return_exceptions=True
+        )
+        assert [type(each) for each in outcomes] == [RequestTimeout, RequestTimeout]
+        assert not told
 
 
 @pytest.mark.asyncio

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from regrow.bus import Address, Delivery, MemoryBus, Request, memory
+from regrow.bus import Address, Delivery, MemoryBus, Request, memory_mail
 from regrow.bus.memory import matches
 
 ALICE = Address("counter", "alice")
@@ -28,7 +28,7 @@ async def test_a_message_id_is_forgotten_after_the_window(monkeypatch: pytest.Mo
     bus = MemoryBus("a")
     first = await bus.mail.post("act", ALICE, b"1", message_id="e.1")
     assert await bus.mail.post("act", ALICE, b"1", message_id="e.1") == first
-    monkeypatch.setattr(memory, "DEDUPLICATION_S", -1)
+    monkeypatch.setattr(memory_mail, "DEDUPLICATION_S", -1)
     assert await bus.mail.post("act", ALICE, b"1", message_id="e.1") > first
     assert bus.mail.waiting("act") == [b"1", b"1"]
 

@@ -21,6 +21,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, SlowConsumerError
 
+from regrow.bus.client import BusClient
 from regrow.bus.errors import AccessDenied, AddressUnusable, BusError, ConnectionLost, StoreUnavailable, Unreachable
 from regrow.bus.server import check_version
 
@@ -174,14 +175,14 @@ async def connect(
     """A connected client; from then on it reconnects by itself, for ever, until it is closed.
 
     The callbacks run in the event loop and must not block. `on_error` gets what no call of the client raises:
-    `AccessDenied` for a refused subject (a publish to it just never arrives), `ConnectionLost` when the server
-    ended the connection for good.
+    `AccessDenied` for a refused subject (a publish to it just never arrives) unless somebody waited for the answer, whose
+    error it is then, and `ConnectionLost` when the server ended the connection for good.
 
     Raises `Unreachable` when no server answers in time, `AccessDenied` when it refuses the login,
     `AddressUnusable` when credentials cannot be read or certificates do not fit, `ServerTooOld`, and
     `StoreUnavailable` when it runs without JetStream.
     """
-    client = Client()
+    client = BusClient()
     watch = Watch(client, str(address), on_disconnect, on_reconnect, on_error)
     try:
         async with asyncio.timeout(timeout_s):
@@ -301,7 +302,7 @@ class Watch:
 
     def __init__(
         self,
-        client: Client,
+        client: BusClient,
         url: str,
         on_disconnect: Callable[[], None] | None,
         on_reconnect: Callable[[], None] | None,
@@ -331,10 +332,7 @@ class Watch:
         self.reported = error
         text = str(error).lower()
         if "permissions violation" in text:
-            subject = re.search(r'to "([^"]*)"', text)
-            self.denied = AccessDenied(subject.group(1) if subject else "")
-            log.warning("access denied", subject=self.denied.subject)
-            self._tell(self.denied)
+            self._subject_refused(text)
         elif "authorization" in text or "authentication" in text:
             self._login_refused(error)
         elif isinstance(error, ssl.SSLError) and not self.connected:
@@ -362,6 +360,15 @@ class Watch:
         if self.connected and error is not None and error is not self.reported:
             log.error("connection lost", error=str(error))
             self._tell(ConnectionLost(str(error).removeprefix("nats: ")))
+
+    def _subject_refused(self, text: str) -> None:
+        subject = re.search(r'(for publish )?to "([^"]*)"', text)
+        if subject and subject.group(1) and self._client.deny(subject.group(2)):
+            log.debug("access denied", subject=subject.group(2))
+            return
+        self.denied = AccessDenied(subject.group(2) if subject else "")
+        log.warning("access denied", subject=self.denied.subject)
+        self._tell(self.denied)
 
     def _login_refused(self, error: Exception) -> None:
         """At first, raise out of `Client.connect`, which would try again; later tell it once, while it does so."""

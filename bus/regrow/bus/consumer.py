@@ -5,13 +5,9 @@ redelivered within one consumer; a gap therefore shows a message that was lost o
 """
 
 import secrets
-from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
-from nats.aio.msg import Msg
-
-from regrow.bus.headers import Headers
-from regrow.bus.subjects import Address, Box, Subjects, check_address, shard_of
+from regrow.bus.subjects import Box
 
 PULL_BATCH = 128
 PULL_EXPIRES_S = 30.0
@@ -26,28 +22,6 @@ _ENDED = ("404", "408")
 """The server says so when a pull request has expired."""
 
 Verdict = Literal["fine", "pull", "doubt"]
-
-
-class JetStreamDelivery:
-    """A message out of a work queue."""
-
-    __slots__ = ("_acknowledge", "address", "body", "box", "headers", "reply", "sequence", "shard")
-
-    def __init__(
-        self, box: Box, sequence: int, message: Msg, acknowledge: Callable[["JetStreamDelivery"], Awaitable[None]]
-    ) -> None:
-        self._acknowledge = acknowledge
-        self.box: Box = box
-        self.address: Address = check_address(Subjects.address(message.subject))
-        self.shard = shard_of(self.address)
-        self.sequence = sequence
-        self.headers: Headers = message.headers or {}
-        self.body: bytes = message.data
-        self.reply: str = message.reply
-        """Where the acknowledgement goes; a later consumer of the same owner puts its own here."""
-
-    async def ack(self) -> None:
-        await self._acknowledge(self)
 
 
 class Consumer:

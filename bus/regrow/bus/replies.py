@@ -4,12 +4,13 @@ A request costs a dict entry and a timer instead of a subscription and a task of
 appends in flight affordable. Everything runs on the connection's event loop; nothing here waits except ``request``.
 
 An answer that was under way when the connection broke never comes. nats-py connects again without a word, so the inbox looks
-at its count of reconnections and tells whoever waits for an answer over an earlier connection that it is lost.
+at its count of reconnections and tells whoever waits for an answer over an earlier connection that it is lost. A question that
+the server refused these credentials has no answer either: the oldest request to that subject fails.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple, Self
 
 from nats.aio.client import Client
@@ -17,11 +18,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from regrow.bus.errors import NoResponder, RequestTimeout, Unreachable
+from regrow.bus.client import BusClient
+from regrow.bus.errors import AccessDenied, BusError, NoResponder, RequestTimeout, Unreachable
 from regrow.bus.headers import Headers
 
 OnReply = Callable[[Msg], None]
 OnLost = Callable[[], None]
+OnDenied = Callable[[AccessDenied], None]
 
 STATUS = "Status"
 NO_RESPONDERS = "503"
@@ -33,6 +36,8 @@ class _Waiting(NamedTuple):
     on_reply: OnReply
     on_lost: OnLost | None
     connection: int
+    on_denied: OnDenied | None
+    subject: str
 
 
 class ReplyInbox:
@@ -48,15 +53,19 @@ class ReplyInbox:
         self._listeners: dict[int, OnLost] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._left = False
+        self._hearing = ExitStack()
 
     async def __aenter__(self) -> Self:
         self._subscription = await subscribe(self._client, f"{self._prefix}.*", self._dispatch)
         self._connection = self._client.stats["reconnects"]
         self._look()
+        if isinstance(self._client, BusClient):
+            self._hearing.enter_context(self._client.denials(self._deny))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._left = True
+        self._hearing.close()
         if self._watch is not None:
             self._watch.cancel()
         self._lose(list(self._waiting))
@@ -68,17 +77,25 @@ class ReplyInbox:
         """Whether no answer can come any more: the inbox was left, or its connection is closed for good."""
         return self._left or self._client.is_closed or self._client.is_draining
 
-    def open(self, on_reply: OnReply, on_lost: OnLost | None = None) -> str:
+    def open(
+        self,
+        on_reply: OnReply,
+        on_lost: OnLost | None = None,
+        on_denied: OnDenied | None = None,
+        *,
+        subject: str = "",
+    ) -> str:
         """A fresh reply subject; every message to it goes to the callback until ``close``.
 
-        ``on_lost`` is called when the connection, over which the question must go out before the next ``await``, broke.
+        ``on_lost`` is called when the connection, over which the question must go out before the next ``await``, broke;
+        ``on_denied`` when the server refused these credentials the publish of the question to ``subject``.
         """
         self._next += 1
-        subject = f"{self._prefix}.{self._next}"
+        reply = f"{self._prefix}.{self._next}"
         # What is published while nats-py reconnects waits in its buffer and goes out over the next connection.
         connection = self._client.stats["reconnects"] + (not self._client.is_connected)
-        self._waiting[subject] = _Waiting(on_reply, on_lost, connection)
-        return subject
+        self._waiting[reply] = _Waiting(on_reply, on_lost, connection, on_denied, subject)
+        return reply
 
     def close(self, subject: str) -> None:
         """Forgets a reply subject; what still arrives there is dropped."""
@@ -114,8 +131,9 @@ class ReplyInbox:
             raise Unreachable(self._server()) from error
 
     async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Msg:
-        """The first reply. Raises ``NoResponder`` when nobody serves the subject, ``Unreachable`` when nothing was sent,
-        ``RequestTimeout`` after the time or when the connection broke meanwhile."""
+        """The first reply. Raises ``NoResponder`` when nobody serves the subject, ``AccessDenied`` when these
+        credentials may not ask there, ``Unreachable`` when nothing was sent, ``RequestTimeout`` after the time or when the
+        connection broke meanwhile."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Msg] = loop.create_future()
 
@@ -123,11 +141,14 @@ class ReplyInbox:
             if not answer.done():
                 answer.set_result(message)
 
-        def give_up(after_s: float | None = None) -> None:
+        def fail(error: BusError) -> None:
             if not answer.done():
-                answer.set_exception(RequestTimeout(subject, after_s))
+                answer.set_exception(error)
 
-        reply = self.open(settle, give_up)
+        def give_up(after_s: float | None = None) -> None:
+            fail(RequestTimeout(subject, after_s))
+
+        reply = self.open(settle, give_up, fail, subject=subject)
         timer = loop.call_later(timeout_s, give_up, timeout_s)
         try:
             await self.send(subject, body, reply, headers)
@@ -178,6 +199,17 @@ class ReplyInbox:
             waiting = self._waiting[subject]
             if waiting.on_lost is not None:
                 waiting.on_lost()
+
+    def _deny(self, subject: str) -> bool:
+        """Whether somebody asks there. One refusal is that of one question, and they come in order; only where subjects that
+        differ in case alone are asked at once nobody can say whose it was, and the time decides."""
+        asking = {key: each for key, each in self._waiting.items() if each.subject.lower() == subject}
+        if len({each.subject for each in asking.values()}) == 1:
+            first = next(iter(asking))
+            waiting = self._waiting.pop(first)
+            if waiting.on_denied is not None:
+                waiting.on_denied(AccessDenied(waiting.subject))
+        return bool(asking)
 
     def _tell(self) -> None:
         for listener in list(self._listeners.values()):

@@ -4,34 +4,42 @@ Two tasks run, owned by ``running``. One keeps a pull request open for every con
 shards after the connection broke, one shard when a delivery is missing, its consumer is gone, or the server ended a request
 for a reason of its own. To renew is to claim the shard again, by compare-and-set on the claim held so far: refused means that
 another node has the shard, which is then lost; granted means new consumers, and what was not acknowledged comes again in order.
-Messages that the host still has are not handed over a second time; their acknowledgement goes to the new consumer.
+Who asks whether a shard is held (``holds``) has its claim looked at, which also finds out that it was lost.
+
+At the end of a block that did not fail the claims are released: what then waits is nothing that this node died of.
 
 Two things end the service, by raising in the task that entered ``running``: a connection that is closed for good
 (``Unreachable``), and an error of the host's own callbacks.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
+import anyio
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from regrow.bus.api import ApiError, alone, together
 from regrow.bus.codec import encode
-from regrow.bus.consumer import HEARTBEAT_S, Consumer, JetStreamDelivery, Position, Verdict, parse_ack
-from regrow.bus.errors import NoResponder, RequestTimeout, Unreachable
+from regrow.bus.consumer import HEARTBEAT_S, Consumer, Position, Verdict, parse_ack
+from regrow.bus.delivery import JetStreamDelivery
+from regrow.bus.desk import MailDesk
+from regrow.bus.errors import BusError, NoResponder, RequestTimeout, Unreachable
+from regrow.bus.leases import LEASE_S, Leases
 from regrow.bus.port import Receive
 from regrow.bus.replies import ReplyInbox, status, subscribe, unsubscribe
 from regrow.bus.shards import Shards
-from regrow.bus.subjects import BOXES, SHARDS, Box
+from regrow.bus.subjects import BOXES, SHARDS
 
 _log = structlog.get_logger(__name__)
 
 TAKEOVERS_AT_ONCE = 8
 RETRY_S = 0.25
+RELEASE_TIMEOUT_S = 1.0
+"""Longer than this the end of a service does not wait for its claims to be released."""
 _TRANSIENT = (RequestTimeout, NoResponder, Unreachable, ApiError)
 
 
@@ -43,19 +51,21 @@ class MailService:
         client: Client,
         replies: ReplyInbox,
         shards: Shards,
+        desk: MailDesk,
         receive: Receive,
         lost: Callable[[int], None],
     ) -> None:
         self._client = client
         self._replies = replies
         self._shards = shards
+        self._desk = desk
         self._receive = receive
         self._lost = lost
         self._inbox: str = client.new_inbox()
         self._claiming = asyncio.Lock()
         self._epochs: dict[int, int] = {}
         self._consumers: dict[str, Consumer] = {}
-        self._unacked: defaultdict[int, dict[tuple[Box, int], JetStreamDelivery]] = defaultdict(dict)
+        self._leases = Leases()
         self._doubtful: set[int] = set()
         self._attention = asyncio.Event()
         self._pull_wanted = asyncio.Event()
@@ -65,21 +75,38 @@ class MailService:
     async def running(self) -> AsyncGenerator[None]:
         """Serves all shards while the block runs; at its end the consumers are removed, the mail stays."""
         mail = await subscribe(self._client, f"{self._inbox}.>", self._dispatch)
+        left = False
         try:
             with self._replies.interruptions(self._doubt_all):
                 await self._take_over()
-                with alone():
-                    async with asyncio.TaskGroup() as tasks:
-                        loops = [tasks.create_task(self._pull()), tasks.create_task(self._watch())]
-                        try:
-                            yield
-                        finally:
-                            for each in loops:
-                                each.cancel()
+                try:
+                    async with self._going_on():
+                        yield
+                    left = True
+                except asyncio.CancelledError:
+                    left = True
+                    raise
         finally:
-            held = self._release()
+            held, epochs = self._stop()
+            if left:
+                await self._let_go(epochs)
             await unsubscribe(self._client, mail)
         await self._delete(held)
+
+    @asynccontextmanager
+    async def _going_on(self) -> AsyncGenerator[None]:
+        with alone():
+            async with asyncio.TaskGroup() as tasks:
+                loops = [tasks.create_task(self._pull()), tasks.create_task(self._watch())]
+                try:
+                    yield
+                finally:
+                    for each in loops:
+                        each.cancel()
+
+    async def holds(self, shard: int) -> bool:
+        """Whether the shard is known to be held by this node; see ``Holding.holds``."""
+        return shard in self._epochs and await self._leases.holds(shard, partial(self._look, shard))
 
     async def take_over(self) -> None:
         """Claims every shard and serves it from its first message that is not acknowledged, whatever the host has of it.
@@ -97,9 +124,8 @@ class MailService:
 
     async def _take_over(self) -> None:
         async with self._claiming:
-            self._release()
-            self._epochs.clear()
-            self._unacked.clear()
+            self._stop()
+            self._desk.forget()
             self._doubtful.clear()
             await self._claim(dict.fromkeys(range(SHARDS)))
 
@@ -120,14 +146,17 @@ class MailService:
         """Claims shards after the given epochs, and makes their consumers."""
 
         async def claim(shard: int, after: int | None) -> None:
+            since_s = self._leases.now_s()
             epoch = await self._shards.claim(shard, after)
             if epoch is None:
                 self._lose(shard)
             else:
                 self._epochs[shard] = epoch
+                self._leases.prove(shard, since_s)
 
         await together(claim(shard, after) for shard, after in epochs.items())
         held = {shard: self._epochs[shard] for shard in epochs if shard in self._epochs}
+        await self._shards.settle_suspects()
         await together(self._shards.clear(box, held) for box in BOXES)
         limit = asyncio.Semaphore(TAKEOVERS_AT_ONCE)
 
@@ -211,47 +240,46 @@ class MailService:
             self._doubt(consumer.shard)
 
     async def _deliver(self, consumer: Consumer, position: Position, message: Msg) -> None:
-        unacked = self._unacked[consumer.shard]
-        known = unacked.get((consumer.box, position.sequence))
+        known = self._desk.known(consumer.shard, consumer.box, position.sequence)
         if known is not None:
             known.reply = message.reply
             return
+        suspect = self._shards.is_suspect(consumer.box, consumer.shard, position.sequence)
         try:
-            delivery = JetStreamDelivery(consumer.box, position.sequence, message, self._acknowledge)
+            delivery = JetStreamDelivery(consumer.box, position.sequence, message, self._desk, suspect=suspect)
         except ValueError as error:
-            await self._bury(consumer, position, message, error)
+            _log.warning(
+                "mail for no actor goes to the dead letters",
+                box=consumer.box,
+                sequence=position.sequence,
+                size_bytes=len(message.data),
+                error=str(error),
+            )
+            await self._desk.bury(message)
             return
-        unacked[consumer.box, position.sequence] = delivery
+        self._desk.add(delivery)
         try:
             self._receive(delivery)
         except Exception as error:
             self._fail(error)
 
-    async def _bury(self, consumer: Consumer, position: Position, message: Msg, why: ValueError) -> None:
-        """Mail under a subject that names no actor goes to the dead letters: anybody may send it, nobody can take it."""
-        _log.warning(
-            "mail for no actor goes to the dead letters",
-            box=consumer.box,
-            sequence=position.sequence,
-            size_bytes=len(message.data),
-            error=str(why),
-        )
+    async def _look(self, shard: int) -> bool:
+        """Whether the last claim of the shard is ours; when it is another's, the shard is lost."""
+        epoch = self._epochs.get(shard)
+        since_s = self._leases.now_s()
         try:
-            await self._replies.send(self._shards.subjects.nobody(message.subject), message.data)
-            await self._replies.send(message.reply, b"+ACK")
-        except Unreachable:
-            return  # not acknowledged, so it comes again
-
-    async def _acknowledge(self, delivery: JetStreamDelivery) -> None:
-        """An acknowledgement that cannot be sent is as one that is lost: the message comes again."""
-        unacked = self._unacked[delivery.shard]
-        key = (delivery.box, delivery.sequence)
-        if unacked.get(key) is delivery:
-            del unacked[key]
-        try:
-            await self._replies.send(delivery.reply, b"+ACK")
-        except Unreachable as error:
-            _log.warning("an acknowledgement was not sent", actor=str(delivery.address), error=str(error))
+            async with asyncio.timeout(LEASE_S):
+                last = await self._shards.look(shard)
+        except (TimeoutError, BusError) as error:
+            _log.warning("the claim of a shard could not be looked at", shard=shard, error=str(error))
+            return False
+        if epoch is None or self._epochs.get(shard) != epoch:
+            return False  # it was lost or claimed anew meanwhile
+        if last is None or not self._shards.is_mine(last.claim):
+            self._lose(shard)
+            return False
+        self._leases.prove(shard, since_s)
+        return True
 
     def _doubt_all(self) -> None:
         for shard in self._epochs:
@@ -267,7 +295,8 @@ class MailService:
     def _lose(self, shard: int) -> None:
         """Another node has the shard."""
         self._drop(shard)
-        self._unacked.pop(shard, None)
+        self._desk.forget(shard)
+        self._leases.end(shard)
         if self._epochs.pop(shard, None) is None:
             return
         _log.info("another node serves this shard now", shard=shard)
@@ -284,10 +313,21 @@ class MailService:
         for name in [name for name, consumer in self._consumers.items() if consumer.shard == shard]:
             del self._consumers[name]
 
-    def _release(self) -> list[Consumer]:
-        held = list(self._consumers.values())
+    def _stop(self) -> tuple[list[Consumer], dict[int, int]]:
+        """Serves nothing any more; what was served."""
+        held, epochs = list(self._consumers.values()), dict(self._epochs)
         self._consumers.clear()
-        return held
+        self._epochs.clear()
+        self._leases.end()
+        return held, epochs
+
+    async def _let_go(self, epochs: dict[int, int]) -> None:
+        """Says that the shards are let go of, also while the service is being cancelled."""
+        with anyio.move_on_after(RELEASE_TIMEOUT_S, shield=True):
+            try:
+                await together(self._shards.release(shard, epoch) for shard, epoch in epochs.items())
+            except BusError as error:
+                _log.warning("shards were not released, their mail will be suspect", error=str(error))
 
     async def _delete(self, consumers: list[Consumer]) -> None:
         """On a clean end the consumers are removed; a server that is gone keeps them for the next takeover."""

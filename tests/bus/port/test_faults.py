@@ -7,6 +7,8 @@ import asyncio
 import gc
 import os
 import signal
+import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -27,11 +29,13 @@ from regrow.bus import (
     StaleWriter,
     Stored,
     encode,
+    leases,
     log,
     open_bus,
 )
 from regrow.bus.api import JetStreamApi
 from regrow.bus.replies import ReplyInbox
+from regrow.bus.shards import Shards
 from regrow.bus.subjects import SHARDS, Box
 
 pytestmark = [
@@ -424,7 +428,7 @@ async def test_a_mail_service_goes_on_when_its_server_was_killed(store_dir: Path
     async with (
         mortal(store_dir) as start,
         line_to(await start(), app) as line,
-        line.node.mail.serve(inbox.put_nowait, unexpected) as take_over,
+        line.node.mail.serve(inbox.put_nowait, unexpected) as holding,
     ):
         for number in range(300):
             await line.node.mail.post("in", ALICE, b"%d" % number)
@@ -435,7 +439,7 @@ async def test_a_mail_service_goes_on_when_its_server_was_killed(store_dir: Path
         await start()
         await line.straight.mail.post("in", ALICE, b"new")
         assert b"new" in bodies(await take(inbox))
-        await within(take_over())
+        await within(holding.take_over())
         again = await take(inbox, 201)
         assert bodies(again) == [*bodies(got[100:]), b"new"]
         for delivery in again:
@@ -448,13 +452,13 @@ async def test_a_takeover_goes_on_through_a_kill_of_the_server(store_dir: Path, 
     async with (
         mortal(store_dir) as start,
         line_to(await start(), app) as line,
-        line.node.mail.serve(inbox.put_nowait, unexpected) as take_over,
+        line.node.mail.serve(inbox.put_nowait, unexpected) as holding,
     ):
         for number in range(20):
             await line.node.mail.post("act", Address("k", f"{number}"), b"%d" % number)
         await take(inbox, 20)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(within(take_over()))
+            tasks.create_task(within(holding.take_over()))
             await start()
         found: set[bytes] = set()
         while len(found) < 20:
@@ -462,3 +466,143 @@ async def test_a_takeover_goes_on_through_a_kill_of_the_server(store_dir: Path, 
         await line.straight.mail.post("in", ALICE, b"new")
         while b"new" not in found:
             found |= set(bodies(await take(inbox)))
+
+
+# Timers
+
+
+async def test_timers_survive_a_kill_of_the_server_also_those_that_were_due_meanwhile(
+    store_dir: Path, app: str
+) -> None:
+    inbox = Inbox()
+    async with mortal(store_dir) as start, line_to(await start(), app) as line:
+        now_ns = time.time_ns()
+        await line.straight.mail.schedule(ALICE, "due", b"due", {"Rg-Type": "timer"}, at_ns=now_ns + 300_000_000)
+        await line.straight.mail.schedule(ALICE, "later", b"later", at_ns=now_ns + 2_000_000_000)
+        await line.straight.mail.schedule(ALICE, "hour", b"hour", at_ns=now_ns + 3_600 * 10**9)
+        await start()
+        async with line.straight.mail.serve(inbox.put_nowait, unexpected):
+            got = await take(inbox, 2)
+    assert bodies(got) == [b"due", b"later"]
+    assert got[0].headers["Rg-Type"] == "timer"
+    assert got[0].headers["Nats-Scheduler"] == line.straight.subjects.timer(ALICE, "due")
+    assert got[0].headers["Nats-Schedule-Next"] == "purge"
+
+
+# Bodies and proofs
+
+
+async def test_a_body_is_fetched_through_a_kill_of_the_server(store_dir: Path, app: str) -> None:
+    inbox = Inbox()
+    async with (
+        mortal(store_dir) as start,
+        line_to(await start(), app) as line,
+        line.node.mail.serve(inbox.put_nowait, unexpected),
+    ):
+        await line.node.mail.post("act", ALICE, b"body")
+        (delivery,) = await take(inbox)
+        delivery.shed()
+        async with asyncio.TaskGroup() as tasks:
+            line.proxy.lose_answers = True
+            fetch = tasks.create_task(within(delivery.fetch()))
+            await start()
+            line.proxy.cut()
+        assert fetch.result()
+        assert delivery.body == b"body"
+
+
+async def test_a_hold_is_proved_while_the_server_is_silent_for_the_time_of_a_lease_and_no_longer(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line.node.mail.serve(Inbox().put_nowait, unexpected) as holding:
+        assert await holding.holds(0)
+        line.proxy.flowing.clear()
+        assert await holding.holds(0)
+        monkeypatch.setattr(leases, "LEASE_S", 0.0)
+        looks = asyncio.gather(*(holding.holds(0) for _ in range(10)))
+        line.proxy.cut()
+        assert await within(looks) == [False] * 10
+        monkeypatch.undo()
+        async with asyncio.timeout(WAIT_S):
+            while not await holding.holds(0):
+                pass
+
+
+async def test_a_look_finds_out_that_the_shard_was_lost(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[int] = []
+    async with line.node.mail.serve(Inbox().put_nowait, lost.append) as mine:
+        async with ReplyInbox(line.watcher) as replies:
+            other = Shards(replies, JetStreamApi(replies), line.node.subjects)
+            await other.claim(3)
+        assert await mine.holds(3)  # it was ours less than a lease ago
+        monkeypatch.setattr(leases, "LEASE_S", 0.0)
+        assert not await mine.holds(3)
+        assert lost == [3]
+        monkeypatch.undo()
+        assert await mine.holds(4)
+        assert not await mine.holds(3)
+
+
+NODE = """
+import asyncio, sys
+import nats
+from regrow.bus import leases, open_bus
+
+async def main():
+    leases.LEASE_S = 0.2
+    client = await nats.connect(sys.argv[1])
+    async with open_bus(client, sys.argv[2]) as bus:
+        async with bus.mail.serve(lambda delivery: None, lambda shard: None) as holding:
+            async with asyncio.TaskGroup() as tasks:
+                async def answer(request):
+                    held = await holding.holds(7)
+                    await bus.publish(request.reply, b"yes" if held else b"no")
+
+                async with bus.serve("held", lambda request: tasks.create_task(answer(request)) and None):
+                    print("serving", flush=True)
+                    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_was_stopped_answers_nothing_from_an_old_lease(
+    nats_server: EmbeddedServer, line: Line
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", NODE, nats_server.url, line.node.subjects.app, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert await within(process.stdout.readline()) == b"serving\n"
+        assert (await line.straight.request("held", b"", timeout_s=WAIT_S)).body == b"yes"
+        process.send_signal(signal.SIGSTOP)
+        async with line.straight.mail.serve(Inbox().put_nowait, unexpected) as holding:
+            stopped_s = time.monotonic()
+            while time.monotonic() < stopped_s + 0.2:
+                assert await holding.holds(7)
+                await line.straight.log.read(ALICE)
+            asked = asyncio.ensure_future(line.straight.request("held", b"", timeout_s=WAIT_S))
+            await line.straight.log.read(ALICE)
+            process.send_signal(signal.SIGCONT)
+            assert (await asked).body == b"no"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_mail_of_a_process_that_was_killed_is_suspect(nats_server: EmbeddedServer, line: Line) -> None:
+    inbox = Inbox()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", NODE, nats_server.url, line.node.subjects.app, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert await within(process.stdout.readline()) == b"serving\n"
+        await line.straight.mail.post("in", ALICE, b"")
+    finally:
+        process.kill()
+        await process.wait()
+    async with line.straight.mail.serve(inbox.put_nowait, unexpected):
+        await line.straight.mail.post("in", ALICE, b"")
+        assert [each.suspect for each in await take(inbox, 2)] == [True, False]

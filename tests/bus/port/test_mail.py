@@ -14,15 +14,16 @@ from regrow.bus import (
     Delivery,
     EmbeddedServer,
     NatsBus,
-    PayloadTooLarge,
     StoreUnavailable,
     Unreachable,
     open_bus,
 )
+from regrow.bus import headers as names
 from regrow.bus.api import JetStreamApi
 from regrow.bus.consumer import PULL_BATCH, Consumer, parse_name
 from regrow.bus.replies import ReplyInbox
 from regrow.bus.shards import Shards
+from regrow.bus.streams import MAILBOX_MESSAGES_MAX
 from regrow.bus.subjects import BOXES, SHARDS, escape, shard_of
 
 pytestmark = pytest.mark.asyncio
@@ -111,9 +112,9 @@ async def test_messages_that_are_not_acknowledged_hold_nobody_up(nats_bus: NatsB
         if shard_of(address) == shard_of(ALICE)
     )
     async with nats_bus.mail.serve(inbox.put_nowait, unexpected):
-        await asyncio.gather(*(nats_bus.mail.post("act", ALICE, b"") for _ in range(1200)))
+        await asyncio.gather(*(nats_bus.mail.post("act", ALICE, b"") for _ in range(5_000)))
         await nats_bus.mail.post("act", neighbour, b"me too")
-        assert bodies(await take(inbox, 1201))[-1] == b"me too"
+        assert bodies(await take(inbox, 5_001))[-1] == b"me too"
 
 
 # What anybody may try who may write to his own mailbox
@@ -156,6 +157,45 @@ async def test_a_guessed_message_id_on_the_outside_swallows_nobodys_mail(nats_bu
     assert {each.body for each in got if each.address == ALICE} == {b"relay", b"ask"}
 
 
+async def test_a_message_id_of_an_outsider_swallows_other_outsiders_mail_for_a_moment_only(
+    nats_bus: NatsBus, client: Client
+) -> None:
+    first = await outsider(client, nats_bus.subjects.mail("in", MALLORY), b"guess", Nats_Msg_Id="7")
+    async with asyncio.timeout(WAIT_S):
+        while (await outsider(client, nats_bus.subjects.mail("in", ALICE), b"ask", Nats_Msg_Id="7")).get("duplicate"):
+            pass
+    inbox = Inbox()
+    async with nats_bus.mail.serve(inbox.put_nowait, unexpected):
+        got = await take(inbox, 2)
+    assert first["seq"] == 1
+    assert {each.address: each.body for each in got} == {MALLORY: b"guess", ALICE: b"ask"}
+
+
+async def test_an_outsider_is_told_that_one_actors_mailbox_is_full_while_others_take_mail(
+    nats_bus: NatsBus, client: Client
+) -> None:
+    await asyncio.gather(*(nats_bus.mail.post("in", ALICE, b"") for _ in range(MAILBOX_MESSAGES_MAX)))
+    refusal = await outsider(client, nats_bus.subjects.mail("in", ALICE))
+    assert refusal["error"]["err_code"] == 10077
+    assert "error" not in await outsider(client, nats_bus.subjects.mail("in", MALLORY))
+
+
+async def test_an_outsider_who_names_what_was_put_aside_for_another_gets_nothing(
+    nats_bus: NatsBus, client: Client
+) -> None:
+    inbox = Inbox()
+    async with nats_bus.mail.serve(inbox.put_nowait, unexpected):
+        await nats_bus.mail.post("in", ALICE, bytes(client.max_payload + 1))
+        (hers,) = await take(inbox)
+        await outsider(client, nats_bus.subjects.mail("in", MALLORY), Rg_Blob=hers.headers[names.BLOB])
+        (his,) = await take(inbox)
+        assert await his.fetch()
+        assert his.body == b""
+        await his.ack()
+        assert await hers.fetch()
+        assert len(hers.body) == client.max_payload + 1
+
+
 async def test_mail_that_looks_like_a_status_of_the_server_is_mail(nats_bus: NatsBus, client: Client) -> None:
     inbox = Inbox()
     async with nats_bus.mail.serve(inbox.put_nowait, unexpected):
@@ -193,9 +233,9 @@ async def test_mail_for_no_actor_goes_to_the_dead_letters_and_stops_nobody(nats_
 async def test_a_service_has_two_consumers_for_each_shard_and_none_after_its_end(
     nats_bus: NatsBus, client: Client
 ) -> None:
-    async with nats_bus.mail.serve(Inbox().put_nowait, unexpected) as take_over:
+    async with nats_bus.mail.serve(Inbox().put_nowait, unexpected) as holding:
         first = await consumers(client, nats_bus)
-        await take_over()
+        await holding.take_over()
         second = await consumers(client, nats_bus)
         for names in (first, second):
             assert sorted(parse_name(name)[0] for name in names) == sorted([*range(SHARDS), *range(SHARDS)])
@@ -262,10 +302,10 @@ async def test_a_connection_that_is_closed_for_good_ends_the_service(nats_server
     client = await nats.connect(nats_server.url)
     async with open_bus(client, app, create=True) as bus:
         with pytest.raises(Unreachable):
-            async with bus.mail.serve(Inbox().put_nowait, unexpected) as take_over:
+            async with bus.mail.serve(Inbox().put_nowait, unexpected) as holding:
                 await client.close()
                 with pytest.raises(Unreachable):
-                    await take_over()
+                    await holding.take_over()
                 await asyncio.wait_for(asyncio.Event().wait(), WAIT_S)
 
 
@@ -310,9 +350,28 @@ async def test_a_service_that_is_cancelled_leaves_its_mail_to_the_next(nats_bus:
 
 
 async def test_a_message_id_counts_against_the_payload_limit(nats_bus: NatsBus, client: Client) -> None:
-    with pytest.raises(PayloadTooLarge):
-        await nats_bus.mail.post("act", ALICE, bytes(client.max_payload), message_id="e.1.0")
-    assert await nats_bus.mail.post("act", ALICE, b"", message_id="e.1.0") == 1
+    inbox = Inbox()
+    await nats_bus.mail.post("act", ALICE, bytes(client.max_payload), message_id="e.1.0")
+    async with nats_bus.mail.serve(inbox.put_nowait, unexpected):
+        assert names.BLOB in (await take(inbox))[0].headers
+        assert await nats_bus.mail.post("act", ALICE, b"", message_id="e.1.0") == 1
+
+
+async def test_a_repetition_of_a_large_message_that_was_taken_leaves_nothing_behind(
+    nats_bus: NatsBus, client: Client
+) -> None:
+    inbox = Inbox()
+    body = bytes(client.max_payload)
+    async with nats_bus.mail.serve(inbox.put_nowait, unexpected):
+        await nats_bus.mail.post("act", ALICE, body, message_id="e.1.0")
+        (delivery,) = await take(inbox)
+        await nats_bus.mail.post("act", ALICE, body, message_id="e.1.0")
+        assert await delivery.fetch()
+        assert delivery.body == body
+        await delivery.ack()
+        await nats_bus.mail.post("act", ALICE, body, message_id="e.1.0")
+    objects = await call(client, f"STREAM.INFO.OBJ_{nats_bus.subjects.claim_bucket}")
+    assert objects["state"]["messages"] == 0
 
 
 # Claims

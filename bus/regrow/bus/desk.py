@@ -1,0 +1,112 @@
+"""The messages that a node has been handed and has not acknowledged, and what is done with one of them on the server.
+
+Messages that the host still has are not handed over a second time; their acknowledgement goes to the latest consumer. A body that
+was put aside is removed only when the server has confirmed that its message is out of the mailbox.
+"""
+
+import asyncio
+import base64
+from collections import defaultdict
+
+import structlog
+from nats.aio.msg import Msg
+
+from regrow.bus.api import MESSAGE_NOT_FOUND, ApiError, JetStreamApi
+from regrow.bus.bodies import Bodies
+from regrow.bus.delivery import JetStreamDelivery
+from regrow.bus.errors import NoResponder, RequestTimeout, Unreachable
+from regrow.bus.headers import BLOB
+from regrow.bus.replies import ReplyInbox
+from regrow.bus.subjects import Address, Box, Subjects, shard_of
+
+_log = structlog.get_logger(__name__)
+
+ACK_TIMEOUT_S = 10.0
+RETRY_S = 0.25
+_TRANSIENT = (RequestTimeout, NoResponder, Unreachable, ApiError)
+
+
+class MailDesk:
+    """One node's messages in hand."""
+
+    def __init__(self, replies: ReplyInbox, api: JetStreamApi, subjects: Subjects, bodies: Bodies) -> None:
+        self._replies = replies
+        self._api = api
+        self._subjects = subjects
+        self._bodies = bodies
+        self._unacked: defaultdict[int, dict[tuple[Box, int], JetStreamDelivery]] = defaultdict(dict)
+
+    def known(self, shard: int, box: Box, sequence: int) -> JetStreamDelivery | None:
+        """The message when the host has it already."""
+        return self._unacked[shard].get((box, sequence))
+
+    def add(self, delivery: JetStreamDelivery) -> None:
+        self._unacked[delivery.shard][delivery.box, delivery.sequence] = delivery
+
+    def forget(self, shard: int | None = None) -> None:
+        """Forgets what the host has of this shard, or of all: it will be handed over again."""
+        if shard is None:
+            self._unacked.clear()
+        else:
+            self._unacked.pop(shard, None)
+
+    async def acknowledge(self, delivery: JetStreamDelivery) -> None:
+        """An acknowledgement that cannot be sent is as one that is lost: the message comes again."""
+        unacked = self._unacked[delivery.shard]
+        key = (delivery.box, delivery.sequence)
+        if unacked.get(key) is delivery:
+            del unacked[key]
+        try:
+            if BLOB in delivery.headers:
+                await self._replies.request(delivery.reply, b"+ACK", timeout_s=ACK_TIMEOUT_S)
+                await self._bodies.remove(delivery.address, delivery.headers)
+            else:
+                await self._replies.send(delivery.reply, b"+ACK")
+        except (Unreachable, NoResponder, RequestTimeout) as error:
+            _log.warning("an acknowledgement was not sent", actor=str(delivery.address), error=str(error))
+
+    async def fetch(self, delivery: JetStreamDelivery) -> bytes | None:
+        """The body once more, None when the message is gone. Goes on through a restart of the server.
+
+        Raises ``Unreachable`` when the connection is closed for good.
+        """
+        while True:
+            try:
+                body = await self._stored(delivery)
+                if body is None or BLOB not in delivery.headers:
+                    return body
+                return await self._bodies.find(delivery.address, delivery.headers)
+            except _TRANSIENT as error:
+                if self._replies.closed:
+                    raise
+                _log.warning("a message was not read, trying again", actor=str(delivery.address), error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def bury(self, message: Msg) -> None:
+        """Mail under a subject that names no actor goes to the dead letters: anybody may send it, nobody can take it."""
+        try:
+            await self._replies.send(self._subjects.nobody(message.subject), message.data)
+            await self._replies.send(message.reply, b"+ACK")
+        except Unreachable:
+            return  # not acknowledged, so it comes again
+
+    async def _stored(self, delivery: JetStreamDelivery) -> bytes | None:
+        """What the leader of the mailbox has under the message's sequence, if it is that actor's: a follower may lag, and
+        would say of a message that it is gone."""
+        verb = f"STREAM.MSG.GET.{self._subjects.mail_stream(delivery.box)}"
+        try:
+            answer = await self._api.call(verb, {"seq": delivery.sequence})
+        except ApiError as error:
+            if error.refusal.err_code == MESSAGE_NOT_FOUND:
+                return None
+            raise
+        message = answer["message"]
+        if message["subject"] != stored_subject(self._subjects, delivery.box, delivery.address):
+            return None
+        return base64.b64decode(message.get("data") or "")
+
+
+def stored_subject(subjects: Subjects, box: Box, address: Address) -> str:
+    """The subject under which the server's partition transform stores an actor's mail."""
+    tail = subjects.mail(box, address).split(".", 3)[3]
+    return subjects.stored(box, shard_of(address)).removesuffix(">") + tail
