@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from regrow.bus.errors import PayloadTooLarge
 from regrow.bus.port import CLAIM_BYTES_MAX
-from regrow.bus.subjects import Address, Subjects
+from regrow.bus.subjects import Address, Subjects, check_address
 
 ClaimBox = Literal["log", "snap", "mail"]
 """What refers to a claim: a record of the log, a snapshot beside it, or a message in a mailbox."""
@@ -73,7 +73,7 @@ class MemoryClaims:
     async def put(self, box: ClaimBox, address: Address, data: bytes, salt: str = "") -> str:
         """The digest; see ``Claims.put``."""
         digest = digest_of(data, salt)
-        self._held[box, address].setdefault(digest, (time.time_ns(), bytes(data)))
+        self._held[box, check_address(address)].setdefault(digest, (time.time_ns(), bytes(data)))
         return digest
 
     async def get(self, box: ClaimBox, address: Address, digest: str) -> bytes | None:

@@ -3,7 +3,7 @@
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from regrow.bus.api import DELETE_FAILED, MESSAGE_NOT_FOUND, ApiError, JetStreamApi
+from regrow.bus.api import DELETE_FAILED, SEQUENCE_NOT_FOUND, ApiError, JetStreamApi
 from regrow.bus.headers import MESSAGE_ID
 from regrow.bus.memory_dead_letters import check_wanted
 from regrow.bus.pages import READ_BATCH, SUBJECT, Pages, sequence_of, stored_ns
@@ -61,8 +61,10 @@ class JetStreamDeadLetters:
         try:
             await self._api.call(f"STREAM.MSG.DELETE.{self._subjects.dead_letter_stream}", {"seq": sequence})
         except ApiError as error:
-            if error.refusal.err_code in (DELETE_FAILED, MESSAGE_NOT_FOUND) and await self.get(sequence) is None:
+            if error.refusal.err_code == SEQUENCE_NOT_FOUND:
                 return False
+            if error.refusal.err_code == DELETE_FAILED and await self.get(sequence) is None:
+                return False  # a sequence that the stream has not reached
             raise
         return True
 

@@ -27,9 +27,9 @@ class MemoryBus:
     def __init__(self, app: str) -> None:
         self.subjects = Subjects(app)
         self.epoch = secrets.token_hex(6)
-        claims = MemoryClaims()
-        self.log = MemoryLog(claims)
-        self.mail = MemoryMail(claims)
+        self.claims = MemoryClaims()
+        self.log = MemoryLog(self.claims)
+        self.mail = MemoryMail(self.claims)
         self.dead = MemoryDeadLetters()
         self._serving: list[_Serving] = []
         self._inboxes = 0

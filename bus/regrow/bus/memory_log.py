@@ -44,6 +44,8 @@ class MemoryLog:
         records = self._records[address]
         last = records[-1].sequence if records else 0
         if last != after:
+            if digest is not None and all(each.digest != digest for each in records if isinstance(each, Aside)):
+                await self._claims.remove("log", address, digest)
             return _own(records, rid, after, last)
         number = log_number(address)
         self._last[number] += 1
@@ -81,6 +83,9 @@ class MemoryLog:
 
     async def addresses(self, kind: str | None = None) -> list[Address]:
         """Every actor that has a log; see ``EventLog.addresses``."""
+        await asyncio.sleep(0)
+        if kind is not None:
+            check_name("the kind", kind)
         return [each for each, records in self._records.items() if records and kind in (None, each.kind)]
 
     def follow(self, kind: str, after: Mapping[int, int]) -> AsyncIterator[Followed]:

@@ -26,6 +26,7 @@ class NatsBus:
     def __init__(self, client: Client, replies: ReplyInbox, subjects: Subjects, claims: Claims, epoch: str) -> None:
         self.subjects = subjects
         self.epoch = epoch
+        self.claims = claims
         self.log = JetStreamLog(client, replies, subjects, claims)
         self._api = JetStreamApi(replies)
         self.mail = JetStreamMail(client, replies, self._api, subjects, claims)

@@ -2,13 +2,14 @@
 
 import secrets
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 
 import nats
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 
-from regrow.bus import EmbeddedServer, NatsBus, open_bus
+from regrow.bus import EmbeddedServer, MemoryBus, NatsBus, open_bus
 
 
 @pytest.fixture
@@ -30,3 +31,20 @@ async def nats_bus(client: Client, app: str) -> AsyncGenerator[NatsBus]:
     """A new application's bus on the real server."""
     async with open_bus(client, app, create=True) as bus:
         yield bus
+
+
+@pytest_asyncio.fixture(params=["memory", "nats"])
+async def nodes(
+    request: pytest.FixtureRequest, nats_server: EmbeddedServer, app: str
+) -> AsyncGenerator[tuple[MemoryBus, MemoryBus] | tuple[NatsBus, NatsBus]]:
+    """The buses of two nodes of a new application, in memory and on the real server."""
+    if request.param == "memory":
+        bus = MemoryBus(app)
+        yield bus, bus
+        return
+    async with AsyncExitStack() as stack:
+        first, second = await nats.connect(nats_server.url), await nats.connect(nats_server.url)
+        stack.push_async_callback(first.close)
+        stack.push_async_callback(second.close)
+        here = await stack.enter_async_context(open_bus(first, app, create=True))
+        yield here, await stack.enter_async_context(open_bus(second, app))
