@@ -60,12 +60,12 @@ class JetStreamMail:
     ) -> None:
         """Puts a message into the actor's mailbox later; see ``Mail.schedule``.
 
-        The server sends it up to 250 ms late. A body that was put aside for a timer that was replaced or removed stays until
-        the actor's mail is purged.
+        The server sends it up to a quarter of a second late when it is due soon or others are due around that time. A body that
+        was put aside for a timer that was replaced or removed stays until the actor's mail is purged.
         """
         subject = self._subjects.timer(address, check_timer(timer))
         given = {**letter("act", headers, None), **schedule(at_ns, self._subjects.mail("act", address))}
-        data, given = await self._bodies.pack(address, body, given, f"timer {timer}")
+        data, given = await self._bodies.pack(address, body, given, f"timer {timer} {at_ns}")
         ack = await publish_acked(self._replies, subject, data, given, timeout_s=POST_TIMEOUT_S)
         if ack.error is not None:
             raise refused(subject, ack.error)

@@ -109,7 +109,7 @@ class MemoryMail:
         check_address(address)
         given = letter("act", headers, None)
         orders = schedule(at_ns, check_timer(timer))
-        data, given = await self._bodies.pack(address, body, {**given, **orders}, f"timer {timer}")
+        data, given = await self._bodies.pack(address, body, {**given, **orders}, f"timer {timer} {at_ns}")
         for order in orders:
             del given[order]
         self._cancel(address, timer)

@@ -316,6 +316,19 @@ async def test_a_large_scheduled_message_is_put_aside(nodes: list[Bus]) -> None:
         assert delivery.body == LARGE
 
 
+async def test_a_large_message_that_is_scheduled_again_outlives_the_one_that_fired(nodes: list[Bus]) -> None:
+    inbox = Inbox()
+    async with nodes[0].mail.serve(inbox.put_nowait, unexpected):
+        await nodes[0].mail.schedule(ALICE, "1", LARGE, at_ns=0)
+        (first,) = await take(inbox)
+        await nodes[0].mail.schedule(ALICE, "1", LARGE, at_ns=1)
+        await first.ack()
+        await until_gone(first)
+        (second,) = await take(inbox)
+        assert await second.fetch()
+        assert second.body == LARGE
+
+
 @pytest.mark.parametrize("timer", ["", "*", ">", "a.b", "a b", "a\r\n"])
 async def test_a_timer_has_a_name_of_one_plain_token(nodes: list[Bus], timer: str) -> None:
     with pytest.raises(ValueError):
