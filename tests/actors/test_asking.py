@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from regrow.actors import Actor, AskTimeout, Event, Message, System, asking, command, event, query
+from regrow.actors import Actor, AskTimeout, Client, Event, Message, System, asking, command, event, query
 from regrow.bus import Address, Box, Bus, MailboxFull, MemoryBus, NoResponder, RequestTimeout
 
 pytestmark = pytest.mark.asyncio
@@ -65,26 +65,26 @@ def failing_posts(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Excep
 async def test_what_may_be_stored_is_stored_again_under_its_id_and_handled_once(
     bus: Bus, app_name: str, failing_posts: list[tuple[Exception | None, bool]]
 ) -> None:
-    async with System(app_name, actors=[Counter]).host(bus) as node:
+    async with System(app_name, actors=[Counter]).host(bus):
         failing_posts += [(RequestTimeout(), True), (NoResponder("x"), False)]
-        assert await node.ref(Counter, "a").ask(Add(amount=2)) == 2
+        assert await Client(bus).ref(Counter, "a").ask(Add(amount=2)) == 2
         failing_posts += [(RequestTimeout(), True), (RequestTimeout(), True)]
-        await node.ref(Counter, "a").tell(Add(amount=3))
-        assert await node.ref(Counter, "a").ask(Add(amount=1)) == 6
+        await Client(bus).ref(Counter, "a").tell(Add(amount=3))
+        assert await Client(bus).ref(Counter, "a").ask(Add(amount=1)) == 6
         assert not failing_posts
 
 
 async def test_what_was_never_stored_raises_what_stood_in_its_way(
     bus: Bus, app_name: str, failing_posts: list[tuple[Exception | None, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with System(app_name, actors=[Counter]).host(bus) as node:
+    async with System(app_name, actors=[Counter]).host(bus):
         failing_posts += [(RequestTimeout(), False)] * 10_000
         with pytest.raises(RequestTimeout):
-            await node.ref(Counter, "a").ask(Add(amount=2), timeout_s=0.02)
+            await Client(bus).ref(Counter, "a").ask(Add(amount=2), timeout_s=0.02)
         failing_posts.clear()
         failing_posts += [(MailboxFull("x"), False)]
         with pytest.raises(MailboxFull):
-            await node.ref(Counter, "a").tell(Add(amount=2))
+            await Client(bus).ref(Counter, "a").tell(Add(amount=2))
 
 
 async def test_a_reply_that_is_lost_is_asked_for_again(
@@ -99,11 +99,11 @@ async def test_a_reply_that_is_lost_is_asked_for_again(
         if lost < 0:
             await real(subject, body, headers)
 
-    async with System(app_name, actors=[Counter]).host(bus) as node:
+    async with System(app_name, actors=[Counter]).host(bus):
         monkeypatch.setattr(bus, "publish", publish)
-        assert await node.ref(Counter, "a").ask(Add(amount=2)) == 2
+        assert await Client(bus).ref(Counter, "a").ask(Add(amount=2)) == 2
         lost = 1
-        assert await node.ref(Counter, "a").ask(Add(amount=2)) == 4
+        assert await Client(bus).ref(Counter, "a").ask(Add(amount=2)) == 4
 
 
 async def test_an_ask_that_cannot_be_repeated_still_waits_for_its_reply(
@@ -124,8 +124,8 @@ async def test_nobody_answers_in_time(bus: Bus, app_name: str) -> None:
         await asking.ask(bus, "in", address, b'{"type":"Add","amount":2}', {"Rg-Id": "x"}, 0.05)
     with pytest.raises(AskTimeout):
         await asking.query(bus, address, b'{"type":"Total"}', 0.05)
-    async with client.host(bus) as node:
-        while await node.ref(Counter, "a").ask(Total()) != 2:
+    async with client.host(bus):
+        while await Client(bus).ref(Counter, "a").ask(Total()) != 2:
             pass
 
 

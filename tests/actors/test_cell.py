@@ -9,6 +9,7 @@ import pytest
 from regrow.actors import (
     Actor,
     AskFailed,
+    Client,
     Event,
     Kind,
     Message,
@@ -372,7 +373,7 @@ async def _until_failed(bus: Bus, attempts: int) -> None:
 async def test_a_turn_that_was_given_up_is_not_tried_again_while_its_dead_letter_cannot_be_stored(
     bus: Bus, app_name: str, dead_letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, refused, log = bus.bury, 2, list[str]()
+    real, refused, log = bus.dead.bury, 2, list[str]()
 
     async def bury(address: Address, body: bytes, *, message_id: str) -> None:
         nonlocal refused
@@ -381,7 +382,7 @@ async def test_a_turn_that_was_given_up_is_not_tried_again_while_its_dead_letter
             raise StoreFull("x")
         await real(address, body, message_id=message_id)
 
-    monkeypatch.setattr(bus, "bury", bury)
+    monkeypatch.setattr(bus.dead, "bury", bury)
     async with system(app_name, Policy(backoff=Backoff(first_s=0.0), mend_after_s=0.01), log=log).host(bus) as node:
         with pytest.raises(AskFailed, match="broken"):
             await node.ref(Counter, "a").ask(Break(how="raise"))
@@ -411,11 +412,17 @@ class Letter:
     box: Box = "in"
     address = Address("counter", "a")
     headers: Mapping[str, str] = {}
+    suspect = False
     sequence = 1
 
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.acknowledged = asyncio.Event()
+
+    def shed(self) -> None: ...
+
+    async def fetch(self) -> bool:
+        return True
 
     async def ack(self) -> None:
         self.acknowledged.set()
@@ -430,7 +437,23 @@ async def test_a_temporary_turn_is_tried_once(bus: Bus, app_name: str, dead_lett
     assert len(await dead_letters()) == 1
 
 
-async def test_a_decision_that_does_not_fit_the_bus_fails_its_turn_alone(bus: Bus, app_name: str) -> None:
+async def test_a_record_larger_than_a_message_is_put_aside_and_its_reply_too_large_is_said_to_be_that(
+    open_another: OpenBus, app_name: str
+) -> None:
+    bus = await open_another()
+    async with system(app_name).host(bus) as node:
+        assert len(await node.ref(Counter, "a").ask(Bloat())) == 9 << 20
+        with pytest.raises(AskFailed, match="the turn is recorded, but its reply is not sent"):
+            await Client(bus).ref(Counter, "a").ask(Bloat())
+    async with system(app_name).host(await open_another()) as node:
+        assert await node.ref(Counter, "a").ask(Total()) == 2000
+
+
+async def test_a_decision_that_does_not_fit_the_bus_fails_its_turn_alone(
+    bus: Bus, app_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("claims", "memory_log"):
+        monkeypatch.setattr(f"regrow.bus.{module}.CLAIM_BYTES_MAX", 8 << 20)
     async with system(app_name).host(bus) as node:
         counter = node.ref(Counter, "a")
         with pytest.raises(AskFailed, match="does not fit the limit") as failed:
@@ -607,7 +630,7 @@ async def test_an_actor_whose_log_this_build_cannot_read_waits_alone_and_says_so
             await node.ref(Counter, "a").ask(Total())
         assert await node.ref(Counter, "b").ask(Add(amount=1)) == 1
     async with System(app_name, actors=[Newer]).host(await open_another()) as node:
-        assert await node.ref(Newer, "a").ask(Add(amount=1)) == 5
+        assert await Client(node.bus).ref(Newer, "a").ask(Add(amount=1)) == 5
 
 
 async def test_an_actor_that_cannot_go_on_is_tried_again(open_another: OpenBus, app_name: str) -> None:

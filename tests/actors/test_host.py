@@ -199,11 +199,13 @@ async def test_more_requests_than_the_gateway_takes_are_refused_as_busy(
         assert (failed["code"], failed["message"]) == (429, "the gateway is busy: ask again later")
 
 
-async def test_a_message_almost_as_large_as_the_bus_takes_does_not_stop_its_actor(
-    bus: Bus, app_name: str, dead_letters: DeadLetters
+async def test_a_message_as_large_as_the_bus_takes_does_not_stop_its_actor(
+    bus: Bus, app_name: str, dead_letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fits the mailbox, but not a record that holds it: neither as a turn's beginning nor as a failed attempt."""
     limit = 1 << 20 if type(bus).__name__ == "MemoryBus" else 8 << 20
+    for module in ("claims", "memory_log"):
+        monkeypatch.setattr(f"regrow.bus.{module}.CLAIM_BYTES_MAX", limit)
     name = "x" * (limit - 200)
     async with system(app_name).host(bus) as node:
         with pytest.raises(AskFailed, match="does not fit the limit") as failed:
@@ -213,8 +215,20 @@ async def test_a_message_almost_as_large_as_the_bus_takes_does_not_stop_its_acto
     assert await dead_letters() == [], "it does not fit there either, and is logged"
 
 
-async def test_steps_that_do_not_fit_one_record_together_get_one_each(bus: Bus, app_name: str) -> None:
+async def test_steps_that_do_not_fit_one_message_together_are_put_aside_together(bus: Bus, app_name: str) -> None:
     limit = 1 << 20 if type(bus).__name__ == "MemoryBus" else 8 << 20
+    name = "x" * (limit // 5)
+    async with system(app_name).host(bus) as node:
+        assert await node.ref(Counter, "a").ask(Work(name=name, parts=8)) == 8
+    assert len(await bus.log.read(Address("counter", "a"))) == 2
+
+
+async def test_steps_that_do_not_fit_one_record_together_get_one_each(
+    bus: Bus, app_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 1 << 20 if type(bus).__name__ == "MemoryBus" else 8 << 20
+    for module in ("claims", "memory_log"):
+        monkeypatch.setattr(f"regrow.bus.{module}.CLAIM_BYTES_MAX", limit)
     name = "x" * (limit // 5)
     async with system(app_name).host(bus) as node:
         assert await node.ref(Counter, "a").ask(Work(name=name, parts=4)) == 4
@@ -349,11 +363,17 @@ class _Letter:
     box: Box = "in"
     address = Address("counter", "a")
     headers: Mapping[str, str] = {}
+    suspect = False
 
     def __init__(self, acknowledged: asyncio.Event, sequence: int, body: bytes) -> None:
         self._acknowledged = acknowledged
         self.sequence = sequence
         self.body = body
+
+    def shed(self) -> None: ...
+
+    async def fetch(self) -> bool:
+        return True
 
     async def ack(self) -> None:
         self._acknowledged.set()

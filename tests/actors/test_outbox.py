@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from regrow.actors import Actor, Event, Message, Node, System, command, event, query
+from regrow.actors import Actor, Client, Event, Message, Node, System, command, event, query
 from regrow.actors.dead_letter import DeadLetter
 from regrow.bus import Address, Box, Bus, PayloadTooLarge, RequestTimeout, decode
 
@@ -105,7 +105,7 @@ async def test_a_relay_whose_acknowledgement_is_lost_is_repeated_and_known(
     monkeypatch.setattr("regrow.actors.outbox.RETRY_PAUSE_S", 0.0)
     posts = patched_posts(monkeypatch, bus, lambda number: RequestTimeout() if number in (1, 2) else None, after=True)
     async with System(app_name, actors=[Pad]).host(bus) as node:
-        await node.ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2", "3"]))
+        await Client(bus).ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2", "3"]))
         assert await noted(node, "z", 3) == ["a:1", "a:2", "a:3"]
     assert len(posts) == 5
 
@@ -124,11 +124,11 @@ async def test_relays_that_were_left_over_by_a_crash_are_sent_before_anything_el
     with monkeypatch.context() as patch:
         patched_posts(patch, bus, never)
         async with System(app_name, actors=[Pad]).host(bus) as node:
-            answer = asyncio.create_task(node.ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2", "3"])))
+            answer = asyncio.create_task(Client(bus).ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2", "3"])))
             assert await answer == 3, "the reply leaves before the relays"
             await stuck.wait()
     async with System(app_name, actors=[Pad]).host(await open_another()) as node:
-        await node.ref(Pad, "a").ask(Spread(to=["z"], texts=["4"]))
+        await Client(bus).ref(Pad, "a").ask(Spread(to=["z"], texts=["4"]))
         assert await noted(node, "z", 4) == ["a:1", "a:2", "a:3", "a:4"]
 
 
@@ -149,10 +149,10 @@ async def test_a_relay_that_comes_long_after_its_window_is_known_by_its_mark(
 
     monkeypatch.setattr(bus.mail, "post", post)
     async with System(app_name, actors=[Pad]).host(bus) as node:
-        await node.ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2"]))
+        await Client(bus).ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2"]))
         assert await noted(node, "z", 2) == ["a:1", "a:2"]
     async with System(app_name, actors=[Pad]).host(bus) as node:
-        await node.ref(Pad, "a").ask(Spread(to=["z"], texts=["3"]))
+        await Client(bus).ref(Pad, "a").ask(Spread(to=["z"], texts=["3"]))
         assert await noted(node, "z", 3) == ["a:1", "a:2", "a:3"]
     assert posts == ["1", "2", "1", "2", "3"]
 
@@ -162,7 +162,7 @@ async def test_a_relay_that_can_never_be_stored_is_a_dead_letter_and_the_next_on
 ) -> None:
     patched_posts(monkeypatch, bus, lambda number: PayloadTooLarge(2, 1) if number == 1 else None)
     async with System(app_name, actors=[Pad]).host(bus) as node:
-        await node.ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2", "3"]))
+        await Client(bus).ref(Pad, "a").ask(Spread(to=["z"], texts=["1", "2", "3"]))
         assert await noted(node, "z", 2) == ["a:1", "a:3"]
         (dead,) = await dead_letters()
     assert (dead.kind, dead.key, dead.cause.kind) == ("pad", "z", "too_large")

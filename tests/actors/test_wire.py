@@ -4,36 +4,57 @@ import msgspec
 import pytest
 
 from regrow.actors.errors import Failure, failure
-from regrow.actors.records import Letter, Outcome
+from regrow.actors.image import Answer
+from regrow.actors.records import Asked, Letter, Outcome
 from regrow.actors.wire import (
-    ask_id,
-    asker_of,
-    chain_header,
+    address_of,
+    answer_message,
+    answered,
+    ask_headers,
     chain_of,
+    is_reply,
+    is_timer,
     letter_of,
     outcome_of,
+    promoted_headers,
+    relay_headers,
     relay_id,
     relay_mark,
     reply_message,
     reply_subject,
+    timer_headers,
     undecodable,
 )
 from regrow.bus import Address, Box, Request, Undecodable, headers
 
 
 class Post:
-    def __init__(self, box: Box, given: dict[str, str]) -> None:
+    def __init__(self, box: Box, given: dict[str, str], body: bytes = b"{}") -> None:
         self.box: Box = box
         self.sequence = 7
         self.address = Address("k", "a")
         self.headers = given
-        self.body = b"{}"
+        self.body = body
+        self.suspect = False
+
+    def shed(self) -> None: ...
+
+    async def fetch(self) -> bool:
+        return True
 
     async def ack(self) -> None: ...
 
 
 def test_a_letter_from_outside_may_say_only_its_id_and_where_to_reply() -> None:
-    given = {headers.ID: "x", headers.REPLY: "_INBOX.a", headers.SENDER: "k/b", headers.CHAIN: "k=2Fb"}
+    given = {
+        headers.ID: "x",
+        headers.REPLY: "_INBOX.a",
+        headers.SENDER: "k/b",
+        headers.CHAIN: "k=2Fb",
+        headers.TYPE: "delete",
+        headers.TIMER: "t",
+        headers.SENT: "none",
+    }
     assert letter_of(Post("in", given)) == Letter("in", 7, "x", msgspec.Raw(b"{}"), reply="_INBOX.a")
 
 
@@ -42,11 +63,36 @@ def test_a_letter_without_an_id_is_known_by_its_place() -> None:
 
 
 def test_a_relay_has_a_sender_and_a_mark_and_an_ask_has_a_chain() -> None:
-    relayed = letter_of(Post("act", {headers.ID: relay_id("e", 3, 9, 2), headers.SENDER: "k=2Fb"}))
-    assert (relayed.sender, relayed.mark) == ("k=2Fb", (9, 2))
-    asked = letter_of(Post("act", {headers.ID: "k:in1:s", headers.CHAIN: chain_header(("k/a", "k/b"))}))
-    assert (asked.chain, asked.mark) == (("k/a", "k/b"), None)
+    sender = Address("k", "b c")
+    relayed = letter_of(Post("act", relay_headers(sender, 50, relay_id("e", 3, 9, 2))))
+    assert (relayed.sender, relayed.mark, relayed.sent_ms, relayed.type) == ("k=2Fb=20c", (9, 2), 50, "")
+    assert address_of(relayed.sender) == sender
+    asked = Asked("s", ("k", "a"), msgspec.Raw(b"{}"), 60, 70_000, ("k/a", "k/b,c"))
+    question = letter_of(Post("act", ask_headers(sender, asked, "e.3.9.2")))
+    assert (question.type, question.mark, question.sent_ms) == ("ask", (9, 2), 60)
+    assert question.chain == ("k/a", "k/b,c")
     assert chain_of({}) == ()
+
+
+def test_orders_of_the_runtime_are_known_by_their_type_and_only_in_its_own_mailbox() -> None:
+    fired = Post("act", timer_headers("a b", "9-1"))
+    assert is_timer(fired)
+    assert not is_timer(Post("in", timer_headers("a b", "9-1")))
+    letter = letter_of(fired)
+    assert (letter.type, letter.timer, letter.id, letter.mark) == ("timer", "a b", "9-1", None)
+    assert letter_of(Post("act", promoted_headers(Letter("in", 0, "x", msgspec.Raw(b"{}"))))).type == "promoted"
+    assert letter_of(Post("act", {headers.TYPE: "delete"})).type == "delete"
+
+
+def test_the_answer_to_a_durable_ask_names_the_ask() -> None:
+    outcome = Outcome(failure=failure("refused", "no"))
+    body, given, message_id = answer_message(Answer("k=2Fa", "e.3.9.2", outcome))
+    came = Post("act", given, body)
+    assert message_id == "e.3.9.2.reply"
+    assert is_reply(came)
+    assert not is_reply(Post("in", given, body))
+    assert not is_reply(fired := Post("act", timer_headers("a", "9-1"))), fired
+    assert answered(came) == ((9, 2), outcome)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +113,6 @@ def test_replies_go_to_inboxes_only(subject: str, allowed: bool) -> None:
 
 def test_ids_say_what_they_are_made_of() -> None:
     assert relay_mark(relay_id("epoch", 3, 9, 2)) == (9, 2)
-    assert asker_of(ask_id("k/a:b", "in3", ".0/ask/x:y/0")) == ("k=2Fa=3Ab", "in3")
-    assert asker_of("plain") is None
 
 
 def test_a_value_is_its_json_and_a_failure_a_service_error() -> None:

@@ -28,6 +28,7 @@ from regrow.actors.ref import Ref
 from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System
 from regrow.actors.tool import Retry, Tool, tool
+from regrow.actors.upcast import upcast
 
 __all__ = [
     "Actor",
@@ -67,4 +68,5 @@ __all__ = [
     "query",
     "step",
     "tool",
+    "upcast",
 ]

@@ -152,16 +152,15 @@ class Cell:
             return Outcome(failure=defect(error))
 
     async def complain(self) -> None:
-        """Tells everybody who waits, once, why the actor cannot go on; the messages stay in its mailbox."""
+        """Tells everybody who waits, once, why the actor cannot go on; the messages stay in its mailbox, or are put there."""
         taking = self._taking
         for delivery in (*self._mail, *([] if taking is None or isinstance(taking, Direct) else [taking])):
             if self.trouble is None or (delivery.box, delivery.sequence) in self._told:
                 continue
             self._told.add((delivery.box, delivery.sequence))
             await self._answer(letter_of(delivery), Outcome(failure=self.trouble))
-        if self.trouble is not None:
-            for direct in self._mail.take_direct():
-                direct.settle(Outcome(failure=self.trouble))
+        for direct in self._mail.take_direct():
+            direct.settle(None)  # in its mailbox the message outlives the trouble, and this process
 
     def forget(self) -> None:
         """Drops the copy; the letter that was being taken goes first when the log has been read again."""
@@ -289,7 +288,7 @@ class Cell:
         after = image.position_after(letter)
         position = Position(max(after.in_seq, self._mail.last("in")), max(after.act_seq, self._mail.last("act")))
         turns.held.spoil()
-        await turns.append(Tombstone(position, {sender: tuple(mark) for sender, mark in image.marks.items()}))
+        await turns.append(Tombstone(position, dict(image.marks)))
         await self._clean_up()
         for waiting in self._mail.drop_until({"in": position.in_seq, "act": position.act_seq}):
             await waiting.ack()

@@ -5,7 +5,7 @@ import msgspec
 from regrow.actors.actor import Actor, apply_recorded, incarnate, state_of
 from regrow.actors.definition import Definition
 from regrow.actors.errors import ActorError
-from regrow.actors.image import Image, Mark, PendingAsk
+from regrow.actors.image import Image, PendingAsk
 from regrow.actors.records import (
     VERSION,
     Asked,
@@ -108,8 +108,7 @@ class Fold:
                 self.restore(data, sequence)
             case Tombstone(position, marks):
                 self.actor = incarnate(self._cls, self._definition.fresh_state(), self._key)
-                known = {sender: Mark(*mark) for sender, mark in marks.items()}
-                self.image = Image(position.in_seq, position.act_seq, position.ahead, known, deleted=True)
+                self.image = Image(position.in_seq, position.act_seq, position.ahead, dict(marks), deleted=True)
             case _:
                 self._open_entry(entry, sequence, index)
 

@@ -15,6 +15,7 @@ from regrow.actors.cell import Cell
 from regrow.actors.errors import CORRUPT, DRIFT, STORE, Drift, Failure, failure
 from regrow.actors.mailbox import Direct
 from regrow.actors.policy import Policy
+from regrow.actors.records import Letter, Outcome
 from regrow.actors.slot import Slot
 from regrow.actors.tool import Remote
 from regrow.bus import Address, Bus, BusError, Delivery, Undecodable
@@ -86,11 +87,15 @@ class Group:
         cell.put(delivery)
         self._wake(cell)
 
-    def ask(self, address: Address, direct: Direct) -> None:
-        """Gives an ask of this process to its actor. Raises ``MailboxFull``."""
+    def ask(self, address: Address, letter: Letter) -> asyncio.Future[Outcome | None] | None:
+        """The outcome of an ask of this process; None when its actor cannot take it now. Raises ``MailboxFull``."""
         cell = self.cell(address)
+        if cell.trouble is not None:
+            return None
+        direct = Direct(letter)
         cell.put_direct(direct)
         self._wake(cell)
+        return direct.answer
 
     def in_seq(self, address: Address) -> int:
         """How far an actor has taken its outside mailbox, as far as it is known here."""

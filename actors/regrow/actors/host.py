@@ -12,12 +12,12 @@ from regrow.actors.dead_letter import bury
 from regrow.actors.errors import CORRUPT, UNKNOWN, failure
 from regrow.actors.group import Group, Kind
 from regrow.actors.lineage import task_factory
-from regrow.actors.mailbox import Direct
 from regrow.actors.memory import used_share
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.tool import Remote
 from regrow.actors.wire import letter_of, reply_message, reply_subject, undecodable
-from regrow.bus import Address, Bus, Delivery, Holding, Request, Undecodable, check_address
+from regrow.bus import Address, Bus, Delivery, Request, Undecodable, check_address
+from regrow.bus.port import Holding
 from regrow.bus.subjects import SHARDS, Subjects, shard_of
 from regrow.supervisor import Start
 
@@ -69,9 +69,7 @@ class Host:
         group = self._groups.get(address.kind)
         if group is None or shard_of(address) not in self._held:
             return None
-        direct = Direct(letter)
-        group.ask(address, direct)
-        return direct.answer
+        return group.ask(address, letter)
 
     def in_seq(self, address: Address) -> int:
         """How far an actor has taken its outside mailbox, as far as it is known here."""

@@ -4,12 +4,10 @@ Pure: no clock, no I/O. Whatever a process knows of an actor beyond state and im
 matter. So an image can be written down after any record, and whoever goes on from there goes on as if he had read the log.
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from regrow.actors.errors import Failure
-from regrow.actors.records import Asked, Cause, Failed, Letter, Outcome, Position, Send, Step, TimerSet, Turn
+from regrow.actors.records import Asked, Cause, Failed, Letter, Mark, Outcome, Position, Send, Step, TimerSet, Turn
 
 REPLIES_KEPT = 1_000
 REPLY_BYTES_KEPT = 256 * 1024
@@ -17,14 +15,6 @@ REPLY_BYTES_KEPT = 256 * 1024
 MARKS_KEPT_MS = 24 * 3600 * 1000
 """How long after a sender's last relay its mark is kept; a relay that is older than this, of a sender without a mark, may be a
 repetition and is not applied."""
-
-
-class Mark(NamedTuple):
-    """The last relay taken of one sender: the sequence of its record, the place in it, and when that record was made."""
-
-    sequence: int
-    place: int
-    sent_ms: int
 
 
 class PendingAsk(msgspec.Struct, frozen=True):

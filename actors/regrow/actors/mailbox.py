@@ -42,7 +42,7 @@ class Mailbox:
         self._boxes: dict[Box, OrderedDict[int, Delivery]] = {"in": OrderedDict(), "act": OrderedDict()}
         self._timers: OrderedDict[int, Delivery] = OrderedDict()
         self._direct: deque[Direct] = deque()
-        self._turn = 0
+        self._turn = 2
 
     def __len__(self) -> int:
         return len(self._direct) + len(self._timers) + sum(len(waiting) for waiting in self._boxes.values())

@@ -36,7 +36,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Backoff = Backoff()
     attempts_max: int = 3
     """Attempts at one turn, counted in the log; then its message becomes a dead letter and the next one is taken."""
-    deaths_max: int = 3
+    deaths_max: int = 5
     """Processes that may die one after the other while they are at the same turn, without a step of it recorded in between;
     then its message is taken for poison and becomes a dead letter."""
     history: Literal["compact", "keep"] = "compact"

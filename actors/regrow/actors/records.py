@@ -3,7 +3,7 @@
 A value that belongs to the user (a message, an event, a reply, a state) stays raw JSON here; the actor's definition decodes it.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -164,6 +164,14 @@ class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_fiel
     """Keys of the failed steps that ended it: the next attempt runs them again."""
 
 
+class Mark(NamedTuple):
+    """The last relay taken of one sender: the sequence of its record, the place in it, and when that record was made."""
+
+    sequence: int
+    place: int
+    sent_ms: int
+
+
 class SendFailed(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
     """One send of the last turn can never be delivered; it is a dead letter, and those behind it go on."""
 
@@ -181,7 +189,7 @@ class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_f
     """The actor was deleted: its record rolls the log up and stays, for in an empty log a stale writer would win."""
 
     position: Position
-    marks: dict[str, tuple[int, int, int]] = {}
+    marks: dict[str, Mark] = {}
 
 
 Entry = Begun | Steps | Cancelled | Asked | Turn | Failed | SendFailed | Snapshot | Tombstone

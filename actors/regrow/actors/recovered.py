@@ -48,8 +48,12 @@ class Recovered:
         self._working = None
 
     def reader(self) -> Actor:
-        """An instance that holds the committed state, for whoever only reads."""
-        return incarnate(self._cls, state_of(self.fold.actor), self._address.key)
+        """An instance that holds the committed state, for whoever only reads.
+
+        Fields that nobody records may be changed in place unnoticed, so of those it gets a copy.
+        """
+        state = self._copied() if self._definition.persist == "fields" else state_of(self.fold.actor)
+        return incarnate(self._cls, state, self._address.key)
 
     def changed_fields(self) -> msgspec.Raw | None:
         """The event that says which fields the turn has assigned; None when none changed."""
@@ -84,7 +88,7 @@ async def recover(
     try:
         async with asyncio.timeout(policy.recovery_timeout_s):
             saved = await log.saved(address) if policy.history == "keep" else None
-            records = await log.read(address, saved.sequence if saved is not None else 0)
+            records = await (log.read(address) if saved is None else log.read(address, saved.sequence))
     except TimeoutError:
         raise RequestTimeout(f"the log of {address}", policy.recovery_timeout_s) from None
     folded = fold(cls, address.key, records, saved)

@@ -151,6 +151,7 @@ class Turns:
                 raise self._failed
             turn.conclude()
             if self._definition.persist == "fields":
+                vars(turn.actor)["_scope"] = None  # what a stray task assigns now would be in the next turn's record
                 turn.events = [change] if (change := self.held.changed_fields()) is not None else []
             if self._cell.policy.check_folds:
                 self.held.check(turn.events)

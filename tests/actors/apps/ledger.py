@@ -115,7 +115,16 @@ class Counter(Actor):
         self.total += 1
 
 
-app = System(APP, actors=[Ledger, Kind(actor=Counter, policy=Policy(snapshot_every=3))]).checked()
+KILLED = Policy(deaths_max=1_000)
+"""Killed again and again before a step is recorded, a message is not poison here."""
+
+app = System(
+    APP,
+    actors=[
+        Kind(actor=Ledger, policy=KILLED),
+        Kind(actor=Counter, policy=Policy(snapshot_every=3, deaths_max=1_000)),
+    ],
+).checked()
 
 
 async def main() -> None:
