@@ -26,7 +26,6 @@ from regrow.bus.errors import (
 from regrow.bus.memory import MemoryBus
 from regrow.bus.nats_bus import NatsBus, check_store, make_store, open_bus
 from regrow.bus.port import (
-    CLAIM_BYTES_MAX,
     Buried,
     Bus,
     DeadLetters,
@@ -43,7 +42,6 @@ from regrow.bus.streams import Finding
 from regrow.bus.subjects import Address, Box, Subjects, check_address, check_name, escape, unescape
 
 __all__ = [
-    "CLAIM_BYTES_MAX",
     "AccessDenied",
     "Address",
     "Box",

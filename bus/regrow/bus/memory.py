@@ -63,10 +63,6 @@ class MemoryBus:
         """How many records the logs hold now."""
         return self.log.count()
 
-    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
-        """The same as ``dead.bury``."""
-        await self.dead.bury(address, body, message_id=message_id)
-
     @property
     def dead_letters(self) -> dict[str, tuple[Address, bytes]]:
         """All dead letters by their sequence, for whoever looks; ``dead.find`` is the port's way."""

@@ -17,7 +17,7 @@ from regrow.bus.port import Request
 from regrow.bus.publishing import check_size
 from regrow.bus.replies import ReplyInbox, subscribe, unsubscribe
 from regrow.bus.streams import DEDUPLICATION_S, Finding, check_streams, create_streams, open_streams
-from regrow.bus.subjects import LOG_STREAMS, Address, Subjects, check_subject
+from regrow.bus.subjects import LOG_STREAMS, Subjects, check_subject
 
 
 class NatsBus:
@@ -49,10 +49,6 @@ class NatsBus:
         streams = [f"STREAM.INFO.{self.subjects.log_stream(number)}" for number in range(LOG_STREAMS)]
         answers = await together(self._api.call(verb) for verb in streams)
         return sum(int(answer["state"]["messages"]) for answer in answers)
-
-    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
-        """The same as ``dead.bury``."""
-        await self.dead.bury(address, body, message_id=message_id)
 
     @asynccontextmanager
     async def serve(self, subject: str, handler: Callable[[Request], None], *, queue: str = "") -> AsyncGenerator[None]:

@@ -13,7 +13,6 @@ import pytest
 from nats.aio.client import Client
 
 from regrow.bus import (
-    CLAIM_BYTES_MAX,
     Address,
     EmbeddedServer,
     MemoryBus,
@@ -25,6 +24,7 @@ from regrow.bus import (
 )
 from regrow.bus.api import JetStreamApi
 from regrow.bus.object_claims import CHUNK_BYTES, CHUNKS_AT_ONCE
+from regrow.bus.port import CLAIM_BYTES_MAX
 from regrow.bus.replies import ReplyInbox
 
 pytestmark = pytest.mark.asyncio

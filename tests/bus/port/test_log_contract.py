@@ -1,17 +1,21 @@
 """What the log keeps beside and beyond single records: large ones, snapshots, listings, many logs as one; on both buses."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
 from typing import cast
 
 import msgspec
+import nats
 import pytest
 
 from regrow.bus import (
-    CLAIM_BYTES_MAX,
     Address,
     ClaimMissing,
+    EmbeddedServer,
     Followed,
     MemoryBus,
     NatsBus,
@@ -20,7 +24,9 @@ from regrow.bus import (
     Stored,
     encode,
     log,
+    open_bus,
 )
+from regrow.bus.port import CLAIM_BYTES_MAX
 from regrow.bus.subjects import LOG_STREAMS, log_number
 
 pytestmark = pytest.mark.asyncio
@@ -293,3 +299,24 @@ async def test_a_follower_of_logs_that_are_rolled_up_folds_them_rightly(nodes: N
     for stored in seen.values():
         assert fold(stored) == (100 * 101 // 2, 100)
         assert [each.sequence for each in stored] == sorted({each.sequence for each in stored})
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of a handshake that failed: nats-py forgets its stream
+async def test_a_follower_goes_on_after_the_server_was_killed(store_dir: Path, app: str) -> None:
+    async with AsyncExitStack() as stack:
+        lives = await stack.enter_async_context(AsyncExitStack())
+        server = await lives.enter_async_context(EmbeddedServer(store_dir, durability="process"))
+        client = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
+        stack.push_async_callback(client.close)
+        bus = await stack.enter_async_context(open_bus(client, app, create=True))
+        last = await bus.log.append(ALICE, record("1"), rid="1", after=0)
+        records = await stack.enter_async_context(aclosing(followed(bus, "counter", {})))
+        found = await take(records, 1)
+        waiting = asyncio.ensure_future(take(records, 1))
+        server.settle()
+        os.kill(server.pid, signal.SIGKILL)
+        await server.wait_exited()
+        await lives.aclose()
+        await stack.enter_async_context(EmbeddedServer(store_dir, durability="process", port=server.port))
+        await bus.log.append(ALICE, record("2"), rid="2", after=last)
+        assert [each.stored.data for each in [*found, *await waiting]] == [record("1"), record("2")]
