@@ -13,6 +13,7 @@ EVERY = [
     errors.AccessDenied(),
     errors.AccessDenied("a.b"),
     errors.AddressUnusable("context 'x'", "it does not exist"),
+    errors.ClaimMissing("record 3 of counter/a", "e3b0c442"),
     errors.ConnectionLost("maximum payload violation"),
     errors.DiskFull(),
     errors.DiskFull(Path("/s")),
