@@ -1,4 +1,59 @@
-"""The bus against the holes that were found in its protocol: one server for all of them, and new applications on it."""
+"""The bus against the holes that were found in its protocol and the traps of its server; the fixtures for both.
+
+Names without a file are in this folder. Others: ``contract`` is tests/bus/port/test_port_contract.py, which runs in memory too;
+``faults``, ``mail``, ``log``, ``streams`` are test_….py beside it; ``consumer``, ``headers``, ``connection``, ``server``,
+``subjects`` are test_….py in tests/bus; ``three`` is a fact of bench/three_servers.py, outside the test run. What lives in actors
+and is not written yet stands as "to come".
+
+Holes
+  C1   an outsider empties mailboxes: test_the_outside_mailbox_refuses_an_order_to_the_server_and_keeps_all_mail,
+       test_a_mailbox_that_would_obey_its_writers_is_not_served, test_schedules_live_in_the_runtimes_own_mailbox_…,
+       mail: test_a_rollup_or_a_schedule_of_an_outsider_is_refused_and_touches_nobody
+  C2   no push-back: test_a_full_mailbox_refuses_by_number_…, test_a_mailbox_without_room_for_the_bytes_refuses_too,
+       test_the_runtimes_mailbox_has_no_limit_…, contract: test_the_outside_mailbox_pushes_back_per_actor_…
+  C3   a hot actor stops its shard: mail: test_messages_that_are_not_acknowledged_hold_nobody_up,
+       test_a_thousand_messages_that_wait_leave_the_runtimes_mailbox_open_…; the parked actor: to come
+  C4   order within one consumer: test_the_server_never_redelivers_within_a_consumer_of_ours, test_nothing_of_ours_gives_a_message_back,
+       test_a_new_name_brings_order_back_where_one_consumer_has_lost_it,
+       contract: test_a_takeover_brings_what_is_not_acknowledged_again_in_order
+  C5   watermarks: to come; C7 image in a snapshot: to come; C8, C9, C10 steps: tests/actors/test_steps.py
+  C6   guessed ids: test_an_id_counts_in_one_mailbox_only, test_an_epoch_is_nothing_that_can_be_guessed,
+       mail: test_a_guessed_message_id_on_the_outside_swallows_nobodys_mail; that relays are named so: tests/actors/test_outbox.py
+  C11  one stream for all: test_the_logs_of_many_actors_lie_evenly_in_their_streams,
+       test_a_stream_is_asked_by_two_readers_at_once_…, contract: test_logs_in_one_stream_are_fenced_apart
+  H1   an unfinished turn is found: to come; H4 asks in order: to come; H5 durable asks: to come
+  H2   a lost acknowledgement: faults: test_an_append_whose_acknowledgement_is_lost_is_stored_once, …_is_late_…, …_that_never_reached_…,
+       …_that_was_overtaken_…, …_across_a_kill_of_the_server_…, and test_a_rollup_whose_acknowledgement_is_lost_…;
+       test_an_append_that_is_late_on_its_way_is_stored_once_however_often_it_was_sent_again,
+       test_a_server_killed_twice_under_load_…; three: a_killed_leader_loses_and_doubles_nothing, without_a_majority_…
+  H3   a paused owner answers: contract, the tests of ``Holding.holds``
+  H6   two owners of one name: test_of_two_consumers_with_names_of_their_own_one_is_made, test_of_two_claims_at_once_…,
+       test_an_acknowledgement_to_a_consumer_that_is_gone_reaches_nobody, consumer: test_a_name_carries_shard_and_epoch_…,
+       contract: test_two_racing_nodes_end_with_one_owner_for_each_shard; three: a_takeover_is_fast_enough
+  H7   an empty log: test_no_record_can_be_deleted_and_none_grows_old, test_the_last_word_on_a_deleted_actor_…,
+       test_a_log_that_somebody_purged_is_noticed_by_its_writer, test_nothing_that_the_bus_does_takes_a_record_out_of_a_log
+  H8   reading beside roll-ups: test_readers_beside_rollups_fold_what_the_writers_meant_…,
+       log: test_a_reader_never_sees_what_a_rollup_replaced, test_a_large_log_that_is_rolled_up_between_two_pages_…
+  M7   the fence fails open: test_a_fence_that_is_empty_or_misspelt_is_none_to_the_server, test_the_fence_that_we_write_stops_…,
+       test_no_sequence_gives_an_empty_fence_…, test_one_module_alone_knows_…, contract: test_a_stale_fence_is_refused_…
+
+Traps, as numbered in the notes on nats-server
+  1 test_a_refused_append_is_heard_on_the_logs_subject_and_never_live   2 contract: test_a_record_that_fits_only_without_its_headers_…,
+  test_mail_that_does_not_fit_with_…, test_a_core_message_that_does_not_fit_…   3 test_a_served_subject_hears_the_next_request_…
+  4 contract: test_a_request_is_answered_with_headers_both_ways   5 faults: test_a_mail_service_goes_on_when_its_server_was_killed,
+  consumer: test_silence_wants_a_new_pull_…   6 test_actors_cost_no_consumers   7 log: test_a_page_that_lacks_a_record_is_not;
+  three: a_reader_behind_proves_nothing   8 test_a_timer_that_fires_is_mail_…   9 test_headers_of_any_client_…,
+  test_a_line_break_in_a_headers_value_…, headers: test_mail_carries_no_orders_to_the_server   10 subjects,
+  mail: test_the_server_files_every_actor_in_the_shard_that_we_compute   11 server: test_only_a_durable_server_syncs_every_append
+  12 C3 and M7; three: a_takeover_is_fast_enough (an R1 consumer is refused)   13 tests/cli: test_help_imports_neither_nats_nor_structlog
+
+Security
+  1 an answer sent to a victim's log: test_an_acknowledgement_in_a_victims_log_is_no_record_and_stops_its_writer; a Direct Get's: to come;
+    reply subjects: tests/actors/test_reply_subject.py   2 streams: test_streams_are_not_made_by_merely_opening,
+    test_each_missing_stream_is_named   3 connection: test_refused_subject_reaches_the_owner; at the mailbox: to come
+
+Outages: test_outages.py, test_full_disk.py, faults; three for what needs a cluster
+"""
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
