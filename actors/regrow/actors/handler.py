@@ -1,5 +1,6 @@
 """Handlers: the decorators that mark an actor's methods, and the checks that a class passes before it exists."""
 
+import dis
 import inspect
 import types
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Role = Literal["command", "query", "event"]
 
 _MARK = "__regrow_role__"
+_SUSPENDING = frozenset({"GET_AWAITABLE", "GET_AITER", "BEFORE_ASYNC_WITH", "YIELD_VALUE", "SEND"})
 
 
 def command(method: F) -> F:
@@ -43,6 +45,8 @@ class Handler(msgspec.Struct, frozen=True):
     """The message or event class that it takes."""
     returns: Any
     """The type of the reply; None's type where there is none."""
+    straight: bool = False
+    """Whether it never awaits anything: it needs no task of its own."""
 
     def reply(self, value: object) -> msgspec.Raw:
         """The JSON of what the handler returned. Raises ``DefinitionError`` when the caller could not read it as promised."""
@@ -99,7 +103,13 @@ def _check(cls: type, name: str, method: Callable[..., Any], role: Role, namespa
         raise DefinitionError(
             f"{where} returns {shown}, but {accepts.__name__} is answered with {_show(expected)}; annotate -> {_show(expected)}"
         )
-    return Handler(role, name, method, cast(Any, accepts), returns)
+    return Handler(role, name, method, cast(Any, accepts), returns, straight=_never_awaits(method))
+
+
+def _never_awaits(method: Callable[..., Any]) -> bool:
+    """Whether an ``async def`` has no await, no ``async for`` and no ``async with`` in it, by its compiled form."""
+    code: types.CodeType | None = getattr(method, "__code__", None)
+    return code is not None and not any(each.opname in _SUSPENDING for each in dis.get_instructions(code))
 
 
 def _hints(where: str, method: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Turns:
         handler = self._definition.commands[type(message)]
         self._turn = turn
         try:
-            value = await attempt(turn, handler.method(turn.actor, message))
+            value = await attempt(turn, handler.method(turn.actor, message), straight=handler.straight)
             if self._failed is not None:
                 raise self._failed
             turn.conclude()

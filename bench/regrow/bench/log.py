@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from regrow.actors.image import fold
+from regrow.actors.fold import fold
 from regrow.actors.records import VERSION, Cause, Outcome, Record, Turn
 from regrow.bench.actors import Added, Counter
 from regrow.bench.plan import Plan, compare, rate
