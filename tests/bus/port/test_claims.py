@@ -191,6 +191,6 @@ async def test_a_claim_is_put_through_a_kill_of_the_server(store_dir: Path, app:
         os.kill(server.pid, signal.SIGKILL)
         await server.wait_exited()
         await lives.aclose()
-        await stack.enter_async_context(EmbeddedServer(store_dir, durability="process", port=server.port))
+        await lives.enter_async_context(EmbeddedServer(store_dir, durability="process", port=server.port))
         assert await bus.claims.get("log", ALICE, await putting) == data
         assert await bus.claims.get("log", BOB, small) == b"1"

@@ -317,6 +317,6 @@ async def test_a_follower_goes_on_after_the_server_was_killed(store_dir: Path, a
         os.kill(server.pid, signal.SIGKILL)
         await server.wait_exited()
         await lives.aclose()
-        await stack.enter_async_context(EmbeddedServer(store_dir, durability="process", port=server.port))
+        await lives.enter_async_context(EmbeddedServer(store_dir, durability="process", port=server.port))
         await bus.log.append(ALICE, record("2"), rid="2", after=last)
         assert [each.stored.data for each in [*found, *await waiting]] == [record("1"), record("2")]
