@@ -26,7 +26,7 @@ Holes
        …_that_was_overtaken_…, …_across_a_kill_of_the_server_…, and test_a_rollup_whose_acknowledgement_is_lost_…;
        test_an_append_that_is_late_on_its_way_is_stored_once_however_often_it_was_sent_again,
        test_a_server_killed_twice_under_load_…; three: a_killed_leader_loses_and_doubles_nothing, without_a_majority_…
-  H3   a paused owner answers: contract, the tests of ``Holding.holds``
+  H3   a paused owner answers: faults: test_a_hold_is_proved_while_the_server_is_silent_…, test_a_look_finds_out_that_the_shard_was_lost
   H6   two owners of one name: test_of_two_consumers_with_names_of_their_own_one_is_made, test_of_two_claims_at_once_…,
        test_an_acknowledgement_to_a_consumer_that_is_gone_reaches_nobody, consumer: test_a_name_carries_shard_and_epoch_…,
        contract: test_two_racing_nodes_end_with_one_owner_for_each_shard; three: a_takeover_is_fast_enough
@@ -39,7 +39,7 @@ Holes
 
 Traps, as numbered in the notes on nats-server
   1 test_a_refused_append_is_heard_on_the_logs_subject_and_never_live   2 contract: test_a_record_that_fits_only_without_its_headers_…,
-  test_mail_that_does_not_fit_with_…, test_a_core_message_that_does_not_fit_…   3 test_a_served_subject_hears_the_next_request_…
+  test_mail_that_just_fits_with_its_headers_…, test_a_core_message_that_does_not_fit_…   3 test_a_served_subject_hears_the_next_request_…
   4 contract: test_a_request_is_answered_with_headers_both_ways   5 faults: test_a_mail_service_goes_on_when_its_server_was_killed,
   consumer: test_silence_wants_a_new_pull_…   6 test_actors_cost_no_consumers   7 log: test_a_page_that_lacks_a_record_is_not;
   three: a_reader_behind_proves_nothing   8 test_a_timer_that_fires_is_mail_…   9 test_headers_of_any_client_…,
