@@ -35,6 +35,8 @@ async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straigh
     if straight:
         try:
             return context.run(_run_through, handler)
+        except asyncio.CancelledError as error:
+            raise _cancelled(turn) from error
         finally:
             turn.journal.close()
             if turn.journal.lineage.family:
@@ -47,8 +49,12 @@ async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straigh
         turn.journal.close()
         await _end(task, turn)
     if task.cancelled():
-        raise HandlerCancelled(f"the handler of {turn.address} was cancelled by something that it awaited")
+        raise _cancelled(turn)
     return task.result()
+
+
+def _cancelled(turn: RunningTurn) -> HandlerCancelled:
+    return HandlerCancelled(f"the handler of {turn.address} was cancelled by something that it awaited")
 
 
 def _run_through(handler: Coroutine[Any, Any, T]) -> T:

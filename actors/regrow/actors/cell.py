@@ -27,6 +27,7 @@ from regrow.actors.records import Letter, Outcome, Position, SendFailed, Tombsto
 from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
 from regrow.actors.tool import Remote
+from regrow.actors.turn import closing
 from regrow.actors.turns import Turns
 from regrow.actors.wire import is_reply, is_timer, letter_of, promoted_headers, reply_message, undecodable
 from regrow.bus import Address, Box, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable
@@ -255,12 +256,21 @@ class Cell:
             if type(message) in self._definition.commands:
                 await self._run(turns, letter, message)
             else:
-                await self._answer(letter, await self.query(message))
+                await self._query(turns, letter, message)
 
     async def _run(self, turns: Turns, letter: Letter, message: Message[Any]) -> None:
         """One turn: recorded, then the reply and what it sent; the acknowledgement comes only then."""
         letter = await turns.run(letter, message)
         await self._answer(letter, turns.image.reply_to(letter))
+        if turns.image.outbox is not None:
+            await self._let_out(turns, turns.image.outbox)
+
+    async def _query(self, turns: Turns, letter: Letter, message: Message[Any]) -> None:
+        """A query out of the mailbox; one that is to be consistent is recorded, which only the owner of the log can do."""
+        outcome = await self.query(message)
+        if self._definition.queries[type(message)].queued:
+            await turns.append(closing(letter, outcome, turns.position_after(letter)))
+        await self._answer(letter, outcome)
         if turns.image.outbox is not None:
             await self._let_out(turns, turns.image.outbox)
 

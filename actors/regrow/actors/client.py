@@ -44,7 +44,7 @@ class Client:
 
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
         """Through the durable mailbox, so that the message survives whatever happens to the actor; queries go direct."""
-        if handler.role == "query":
+        if not handler.queued:
             return await query(self._bus, to, body, timeout_s)
         given = {headers.ID: uuid4().hex}
         outcome = await self._ask_here(to, given[headers.ID], body, timeout_s)

@@ -97,7 +97,7 @@ class Gateway:
         address = check_address(Subjects.address(request.subject))
         definition = self._definitions[address.kind]
         message = definition.decode_message(request.body)
-        if type(message) in definition.queries:
+        if not definition.handler(message).queued:
             return await query(self._bus, address, request.body, QUERY_TIMEOUT_S)
         given = {headers.ID: request.headers.get(headers.ID) or uuid4().hex, headers.REPLY: request.reply}
         await self._bus.mail.post("in", address, request.body, given)

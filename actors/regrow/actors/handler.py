@@ -4,7 +4,7 @@ import dis
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, cast, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_type_hints, overload
 
 import msgspec
 
@@ -17,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Role = Literal["command", "query", "event"]
 
 _MARK = "__regrow_role__"
+_CONSISTENT = "__regrow_consistent__"
 _SUSPENDING = frozenset({"GET_AWAITABLE", "GET_AITER", "BEFORE_ASYNC_WITH", "YIELD_VALUE", "SEND"})
 
 
@@ -25,9 +26,23 @@ def command(method: F) -> F:
     return _mark(method, "command")
 
 
-def query(method: F) -> F:
-    """Answers one message type at once from the last committed state, also while a command runs; it may only read."""
-    return _mark(method, "query")
+@overload
+def query(method: F, /) -> F: ...
+@overload
+def query(*, consistent: bool = ...) -> Callable[[F], F]: ...
+def query(method: F | None = None, /, *, consistent: bool = False) -> F | Callable[[F], F]:
+    """Answers one message type at once from the last committed state, also while a command runs; it may only read.
+
+    The state may be older than the last commit by at most the lease time, 5 s, when another node has taken the actor over
+    unnoticed. ``consistent=True``: the query waits in the mailbox like a command, and its answer is recorded before it is given,
+    which only the node that has the actor can do.
+    """
+
+    def make(decorated: F) -> F:
+        setattr(decorated, _CONSISTENT, consistent)
+        return _mark(decorated, "query")
+
+    return make if method is None else make(method)
 
 
 def event(method: F) -> F:
@@ -45,6 +60,8 @@ class Handler(msgspec.Struct, frozen=True):
     """The message or event class that it takes."""
     returns: Any
     """The type of the reply; None's type where there is none."""
+    queued: bool = False
+    """Whether its message goes through the mailbox: that of a command, and of a query that must be consistent."""
     straight: bool = False
     """Whether it never awaits anything: it needs no task of its own."""
 
@@ -103,7 +120,8 @@ def _check(cls: type, name: str, method: Callable[..., Any], role: Role, namespa
         raise DefinitionError(
             f"{where} returns {shown}, but {accepts.__name__} is answered with {_show(expected)}; annotate -> {_show(expected)}"
         )
-    return Handler(role, name, method, cast(Any, accepts), returns, straight=_never_awaits(method))
+    queued = role == "command" or getattr(method, _CONSISTENT, False)
+    return Handler(role, name, method, cast(Any, accepts), returns, queued, _never_awaits(method))
 
 
 def _never_awaits(method: Callable[..., Any]) -> bool:

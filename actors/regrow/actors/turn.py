@@ -154,11 +154,11 @@ class RunningTurn:
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
         """An ask as a step: recorded, then relayed, and answered by a message, so that either side may die meanwhile."""
         chain = (*self.letter.chain, str(self.address))
-        if str(to) in chain and handler.role == "command":
+        if str(to) in chain and handler.queued:
             raise WouldDeadlock(str(to), chain)
         arguments = encode({"to": str(to), "message": msgspec.Raw(body)})
         answer = partial(self._query, to, body, timeout_s)
-        if handler.role == "command":
+        if handler.queued:
             answer = partial(self._ask, to, body, timeout_s, chain)
         outcome = await self.step(Call("ask", arguments, answer))
         if outcome.failure is not None and outcome.failure.kind == TIMEOUT:

@@ -68,11 +68,13 @@ class Writer:
         try:
             await self._store((entry,))
             await self._keep_short()
-        finally:
-            if self._pending:
-                self._start(self._drain)
-            else:
-                self._busy = False
+        except BaseException:
+            self._stop()
+            raise
+        if self._pending:
+            self._start(self._drain)
+        else:
+            self._busy = False
 
     async def roll_up(self) -> None:
         """Makes the log short now, if it is longer than a snapshot and nothing is being written."""
@@ -81,7 +83,7 @@ class Writer:
             try:
                 await self._snapshot()
             finally:
-                self._busy = False
+                self._stop()
 
     async def _drain(self) -> None:
         try:
@@ -90,10 +92,14 @@ class Writer:
                 await self._append(batch)
                 await self._keep_short()
         finally:
-            self._busy = False
-            for _, stored in self._pending:
-                stored.cancel()
-            self._pending.clear()
+            self._stop()
+
+    def _stop(self) -> None:
+        """Nothing is being written any more; what waited for it never will be by this copy."""
+        self._busy = False
+        for _, stored in self._pending:
+            stored.cancel()
+        self._pending.clear()
 
     async def _append(self, batch: list[Pending]) -> None:
         """One record for the batch; one each when together they are too large."""
