@@ -14,8 +14,8 @@ from regrow.bus.errors import PayloadTooLarge
 from regrow.bus.port import CLAIM_BYTES_MAX
 from regrow.bus.subjects import Address, Subjects, check_address
 
-ClaimBox = Literal["log", "snap", "mail"]
-"""What refers to a claim: a record of the log, a snapshot beside it, or a message in a mailbox."""
+ClaimBox = Literal["log", "snap", "mail", "dead"]
+"""What refers to a claim: a record of the log, a snapshot beside it, a message in a mailbox, or a dead letter."""
 
 
 class Claims(Protocol):

@@ -30,7 +30,7 @@ class MemoryBus:
         self.claims = MemoryClaims()
         self.log = MemoryLog(self.claims)
         self.mail = MemoryMail(self.claims)
-        self.dead = MemoryDeadLetters()
+        self.dead = MemoryDeadLetters(self.claims)
         self._serving: list[_Serving] = []
         self._inboxes = 0
 

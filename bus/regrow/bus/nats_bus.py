@@ -30,7 +30,7 @@ class NatsBus:
         self.log = JetStreamLog(client, replies, subjects, claims)
         self._api = JetStreamApi(replies)
         self.mail = JetStreamMail(client, replies, self._api, subjects, claims)
-        self.dead = JetStreamDeadLetters(client, replies, subjects)
+        self.dead = JetStreamDeadLetters(client, replies, subjects, claims)
         self._client = client
         self._replies = replies
 

@@ -196,13 +196,19 @@ class Buried(msgspec.Struct, frozen=True):
     address: Address
     stored: Stored
     """Its ``sequence`` names the dead letter."""
+    aside: bool = False
+    """Whether its body was put aside, and these are the bytes that stand in its place."""
 
 
 class DeadLetters(Protocol):
     """Messages that were given up, with their cause, until somebody drops them."""
 
-    async def bury(self, address: Address, body: bytes, *, message_id: str) -> None:
-        """Stores a dead letter of this actor; the same id is stored once within the de-duplication window."""
+    async def bury(self, address: Address, body: bytes, *, message_id: str, brief: bytes = b"") -> None:
+        """Stores a dead letter of this actor; the same id is stored once within the de-duplication window.
+
+        Where the body does not fit a message it is put aside, and ``brief`` stands in its place. Raises ``PayloadTooLarge``
+        when there is no ``brief``, or the body exceeds ``CLAIM_BYTES_MAX``.
+        """
         ...
 
     async def find(
@@ -210,12 +216,15 @@ class DeadLetters(Protocol):
     ) -> list[Buried]:
         """Dead letters of everybody, of a kind, or of one actor, oldest first, those behind a sequence, at most ``limit``.
 
-        ``key`` needs ``kind``.
+        ``key`` needs ``kind``. Of one whose body was put aside only the brief is given.
         """
         ...
 
     async def get(self, sequence: int) -> Buried | None:
-        """One dead letter; None when there is none of that sequence (any more)."""
+        """One dead letter, whole; None when there is none of that sequence (any more).
+
+        Where what was put aside is lost, its brief, still ``aside``.
+        """
         ...
 
     async def drop(self, sequence: int) -> bool:

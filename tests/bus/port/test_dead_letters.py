@@ -98,3 +98,32 @@ async def test_one_that_names_no_actor_is_found_all_the_same(nats_bus: NatsBus, 
     (found,) = await nats_bus.dead.find()
     assert found.address == Address("counter", "=zz")
     assert await nats_bus.dead.drop(found.stored.sequence)
+
+
+async def test_a_large_one_is_put_aside_and_found_by_its_brief(nodes: Nodes) -> None:
+    here, there = nodes
+    body = bytes(9 * 1024 * 1024)
+    for _ in range(2):
+        await here.dead.bury(ALICE, body, message_id="1", brief=b"large")
+    await here.dead.bury(ALICE, b"small", message_id="2", brief=b"not used")
+    first, second = await there.dead.find()
+    assert (first.stored.data, first.aside) == (b"large", True)
+    assert (second.stored.data, second.aside) == (b"small", False)
+    whole = await there.dead.get(1)
+    assert whole is not None
+    assert (whole.stored.data == body, whole.aside) == (True, False)
+    assert len(await here.claims.held("dead", ALICE)) == 1
+    assert await there.dead.drop(1)
+    await here.dead.bury(ALICE, body, message_id="1", brief=b"large")
+    assert bodies(await here.dead.find()) == [b"small"], "its id is known"
+    assert not await here.claims.held("dead", ALICE)
+
+
+async def test_one_whose_body_is_lost_is_still_found(nodes: Nodes) -> None:
+    here, _ = nodes
+    await here.dead.bury(ALICE, bytes(9 * 1024 * 1024), message_id="1", brief=b"large")
+    for digest in await here.claims.held("dead", ALICE):
+        await here.claims.remove("dead", ALICE, digest)
+    found = await here.dead.get(1)
+    assert found is not None
+    assert (found.stored.data, found.aside) == (b"large", True)
