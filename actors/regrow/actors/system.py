@@ -14,8 +14,11 @@ from regrow.actors.errors import DefinitionError
 from regrow.actors.gateway import Gateway
 from regrow.actors.group import Kind
 from regrow.actors.host import Host
+from regrow.actors.policy import Policy
 from regrow.actors.ref import Ref
 from regrow.actors.remote import remote_call
+from regrow.actors.schedule import RESERVED, Schedule, plans_of
+from regrow.actors.scheduler import PORT, Scheduler, starter
 from regrow.actors.tool import Tool
 from regrow.bus import Bus, check_name, open_bus
 from regrow.bus.connection import close, connect, resolve
@@ -35,7 +38,9 @@ class Node:
         """Where other processes of this application reach the bus; empty for a bus in memory."""
         remote = remote_call(bus)
         served = {tool.name: remote for child in system.children for tool in child.tools}
-        self.host = Host(bus, system.kinds, served, system.ports)
+        self.host = Host(
+            bus, {**system.kinds, RESERVED: system.scheduler}, served, {**system.ports, PORT: system.plans}
+        )
         self.client = Client(bus, self.host)
         gateway = Gateway(bus, {name: kind.actor.__regrow__ for name, kind in system.kinds.items()})
         self.supervisor = Supervisor(
@@ -44,6 +49,7 @@ class Node:
                 ChildSpec(id="actors", run=self.host.run),
                 *(child.child_spec(self) for child in system.children),
                 ChildSpec(id="gateway", run=gateway.run),
+                starter(bus, self.client, system.plans),
             ],
             intensity=system.intensity,
         )
@@ -70,7 +76,8 @@ class System:
     """The actors of an application and how they are kept. Making one starts nothing.
 
     ``actors`` are classes, or ``Kind(actor=…)`` where more is to be said; ``children`` run beside them, started after the
-    actors in the given order. ``path`` (``module:attribute``) is where another process of this application imports it.
+    actors in the given order. ``schedules`` send to actors by the clock. ``path`` (``module:attribute``) is where another
+    process of this application imports it.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class System:
         actors: Sequence[type[Actor] | Kind] = (),
         *,
         children: Sequence[Child] = (),
+        schedules: Sequence[Schedule] = (),
         ports: Mapping[str, object] | None = None,
         intensity: Intensity = INTENSITY,
         path: str | None = None,
@@ -86,9 +94,18 @@ class System:
         self.name = check_name("the application's name", name)
         self.kinds = _by_name(actors)
         self.children = tuple(children)
+        self.schedules = tuple(schedules)
+        self.plans = plans_of(self.schedules, {name: kind.actor for name, kind in self.kinds.items()})
+        """The schedules by name, as their actors record them."""
         self.ports = dict(ports or {})
         self.intensity = intensity
         self.path = path
+
+    @property
+    def scheduler(self) -> Kind:
+        """How the actors that keep schedules are kept; not among ``kinds``, for nobody outside talks to them."""
+        checks = any(kind.policy.check_folds for kind in self.kinds.values())
+        return Kind(actor=Scheduler, policy=Policy(check_folds=checks))
 
     def checked(self) -> "System":
         """The same system, comparing every state with the fold of its log after every turn: for development and tests."""
@@ -97,7 +114,13 @@ class System:
             for kind in self.kinds.values()
         ]
         return System(
-            self.name, kinds, children=self.children, ports=self.ports, intensity=self.intensity, path=self.path
+            self.name,
+            kinds,
+            children=self.children,
+            schedules=self.schedules,
+            ports=self.ports,
+            intensity=self.intensity,
+            path=self.path,
         )
 
     @asynccontextmanager
@@ -134,6 +157,8 @@ def _by_name(actors: Sequence[type[Actor] | Kind]) -> dict[str, Kind]:
     for each in actors:
         kind = each if isinstance(each, Kind) else Kind(actor=each)
         name = definition_of(kind.actor).kind
+        if name == RESERVED:
+            raise DefinitionError(f"the kind {name!r} is the runtime's own; give {kind.actor.__name__} another one")
         if name in kinds:
             raise DefinitionError(
                 f"two actor classes have the kind {name!r}; give one of them: class X(Actor, kind=...)"
