@@ -181,7 +181,7 @@ class Scheduler(Actor, kind=RESERVED):
         except AskTimeout as late:
             trouble = str(late)
         ended_ms: int = await step("clock", self.key, _clock, int)
-        after = finish(plan.timing, look.agenda, began_ms, ended_ms)
+        after = finish(plan.timing, look.agenda, max(began_ms, *look.run), ended_ms)
         self.emit(RunEnded(agenda=after.agenda, dropped=after.dropped, trouble=trouble))
         return ended_ms
 
