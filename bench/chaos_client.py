@@ -48,6 +48,8 @@ MIX = {
     ("forward", "ask"): 3,
     ("fetch", "ask"): 4,
     ("fetch", "tell"): 3,
+    ("later", "tell"): 4,
+    ("later", "ask"): 3,
     ("peek", "ask"): 8,
 }
 LOG_STREAMS = 16
@@ -89,6 +91,8 @@ class Sender:
                 argument = self._draw.randrange(1, 100)
             case "forward":
                 argument = [f"a{self._draw.randrange(actors)}" for _ in range(self._draw.randrange(1, 4))]
+            case "later":
+                argument = self._draw.randrange(1, 3_000)
             case "fetch":  # only ever upwards, so that no two wait for each other
                 argument = f"a{self._draw.randrange(at + 1, actors)}"
             case _:

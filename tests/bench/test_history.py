@@ -266,7 +266,7 @@ def simulated(seed: int, count: int) -> History:
     for number in range(count):
         at_s = 1.0 + number  # when it is applied; it began before and ends after that
         at = draw.randrange(len(actors))
-        verb = draw.choice(["add", "write", "read", "forward", "peek", "fetch"])
+        verb = draw.choice(["add", "write", "read", "forward", "later", "peek", "fetch"])
         argument: Any = {
             "add": draw.randrange(1, 9),
             "write": draw.randrange(1, 9),

@@ -58,6 +58,11 @@ class Arrive(Message[Done]):
     op: str
 
 
+class Later(Message[Done]):
+    op: str
+    argument: int
+
+
 class Fetch(Message[Done]):
     op: str
     argument: str
@@ -105,6 +110,11 @@ class Account(Actor):
     @command
     async def arrive(self, message: Arrive) -> Done:
         return self.apply(message.op, self.value + 1, self.value + 1)
+
+    @command
+    async def later(self, message: Later) -> Done:
+        self.set_timer(message.op, Arrive(op=f"{message.op}@"), after_s=message.argument / 1000)
+        return self.apply(message.op, self.value, self.value)
 
     @command
     async def fetch(self, message: Fetch) -> Done:

@@ -64,7 +64,7 @@ def fold(verb: str, argument: Any, value: int) -> tuple[int, int | None]:
             return value + argument, value + argument
         case "write":
             return argument, value
-        case "read" | "forward":
+        case "read" | "forward" | "later":
             return value, value
         case "arrive":
             return value + 1, value + 1
@@ -75,7 +75,8 @@ def fold(verb: str, argument: Any, value: int) -> tuple[int, int | None]:
 
 
 def effects_of(operation: Operation) -> tuple[Effect, ...]:
-    """What the turn of this operation sends and asks: ``forward`` takes the keys of its receivers, ``fetch`` the one it asks."""
+    """What the turn of this operation sends, asks and sets: ``forward`` takes the keys of its receivers, ``fetch`` the one it asks,
+    ``later`` the milliseconds after which its actor hears from itself."""
     kind = operation.actor.partition("/")[0]
     match operation.verb:
         case "forward":
@@ -86,5 +87,7 @@ def effects_of(operation: Operation) -> tuple[Effect, ...]:
         case "fetch":
             asked = f"{kind}/{operation.argument}"
             return (Effect(id=f"{operation.id}?", actor=asked, verb="add", argument=1, asked=True),)
+        case "later":
+            return (Effect(id=f"{operation.id}@", actor=operation.actor, verb="arrive", ordered=False),)
         case _:
             return ()
