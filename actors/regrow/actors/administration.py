@@ -1,0 +1,187 @@
+"""What operators do with the actors of an application: look at them, delete them, let go of those that are idle.
+
+A deletion is an order in the actor's own mailbox, behind the mail that waits there: the node that serves the actor takes it,
+and no turn is cut in two. While no node serves it the order waits. Everything here works on the bus alone.
+
+What is left of a deleted actor: its kind and key, in its tombstone, in the marks and recorded sends of actors that dealt with
+it, and whatever those have taken into their own states and events. Backups keep all of it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from uuid import uuid4
+
+import msgspec
+
+from regrow.actors.asking import post
+from regrow.actors.dead_letter import DeadLetters
+from regrow.actors.errors import ActorError
+from regrow.actors.overview import Overview, image_of, overview_of
+from regrow.actors.ref import ASK_TIMEOUT_S
+from regrow.actors.retention import is_over
+from regrow.actors.wire import DELETE
+from regrow.bus import Address, Bus, check_address, headers
+from regrow.bus.api import together
+
+AT_ONCE = 32
+"""Logs that are read, or orders that are given, together."""
+LOOK_FIRST_S = 0.05
+LOOK_LAST_S = 1.0
+"""How soon it is looked for a tombstone, and how seldom in the end."""
+
+
+class NoActor(ActorError, LookupError):
+    """Nobody of this address has a log."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(f"there is no actor {address}; list the actors to see who there is")
+        self.address = address
+
+
+class DeletionWaits(ActorError, TimeoutError):
+    """The order to delete an actor lies in its mailbox and was not carried out in time; it will be."""
+
+    def __init__(self, address: Address, wait_s: float) -> None:
+        super().__init__(
+            f"the order to delete {address} lies in its mailbox, but was not carried out within {wait_s:g} s; "
+            "it will be once a node serves the actor and has taken the mail before it"
+        )
+        self.address = address
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What became of many deletions."""
+
+    deleted: int
+    """Whose tombstones are there."""
+    waiting: tuple[Address, ...]
+    """Whose orders lie in their mailboxes and are carried out when a node has taken the mail before them."""
+    dead_letters: int
+    """That were dropped with them."""
+
+
+class Administration:
+    """The actors of an application, for whoever operates it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.dead_letters = DeadLetters(bus)
+
+    async def actors(self, kind: str | None = None, prefix: str = "") -> Sequence[Address]:
+        """Every actor that has a log and whose key begins so, sorted; one that was deleted still has its tombstone."""
+        return sorted(each for each in await self._bus.log.addresses(kind) if each.key.startswith(prefix))
+
+    async def show(self, kind: str, key: str) -> Overview:
+        """How an actor stands. Raises ``NoActor``, and what stands in the way of reading its log."""
+        overview = await self._overview(check_address(Address(kind, key)))
+        if overview is None:
+            raise NoActor(Address(kind, key))
+        return overview
+
+    async def delete(self, kind: str, key: str, *, wait_s: float = ASK_TIMEOUT_S) -> int:
+        """Deletes an actor: its state, its timers, the mail that waits for it, its dead letters; how many of these there were.
+
+        Returns once the tombstone is in its log; with ``wait_s=0`` once the order is in its mailbox. What comes later begins
+        a new actor. Deleting it again has no effect.
+
+        Raises ``NoActor``, and ``DeletionWaits`` when no node has carried the order out within ``wait_s`` seconds: it stands
+        behind the mail that waits, and one node that serves the kind has to run. Its dead letters are dropped all the same.
+        """
+        address = check_address(Address(kind, key))
+        overview = await self.show(kind, key)
+        done = overview.deleted or await self._wait_taken(address, await self._order(address), wait_s)
+        dropped = await self.dead_letters.drop_all(address)
+        if not done and wait_s > 0:
+            raise DeletionWaits(address, wait_s)
+        return dropped
+
+    async def purge(self, prefix: str, kind: str | None = None, *, wait_s: float = ASK_TIMEOUT_S) -> Purged:
+        """Deletes every actor, or every one of a kind, whose key begins with the prefix, as ``delete`` does.
+
+        End the prefix as the keys do, ``user-7.``: ``user-7`` is the beginning of ``user-77`` as well. Raises ValueError for
+        an empty prefix, which all keys begin with.
+        """
+        if not prefix:
+            raise ValueError("a purge needs the beginning of the keys to delete: all keys begin with the empty one")
+        return await self.delete_all(await self.actors(kind, prefix), wait_s=wait_s)
+
+    async def idle(self, kind: str, idle_s: float, prefix: str = "") -> Sequence[Address]:
+        """The actors of a kind that have been idle longer than ``idle_s`` seconds; see ``is_over``.
+
+        That mail waits for one of them is not known here.
+        """
+        over: list[Address] = []
+
+        async def look(address: Address) -> None:
+            overview = await self._overview(address)
+            if overview is not None and is_over(overview, idle_s, time.time_ns()):
+                over.append(address)
+
+        await _each(look, await self.actors(kind, prefix))
+        return sorted(over)
+
+    async def sweep(self, kind: str, idle_s: float, *, wait_s: float = ASK_TIMEOUT_S) -> Purged:
+        """Deletes the actors of a kind that have been idle longer than ``idle_s`` seconds.
+
+        An actor that takes up work between the look at its log and the order is deleted all the same: sweep with a time far
+        above what happens between two messages to the same actor.
+        """
+        return await self.delete_all(await self.idle(kind, idle_s), wait_s=wait_s)
+
+    async def delete_all(self, addresses: Iterable[Address], *, wait_s: float = ASK_TIMEOUT_S) -> Purged:
+        """Deletes these actors, as ``delete`` does, and waits for all together at most ``wait_s`` seconds."""
+        orders: dict[Address, int] = {}
+        waiting: list[Address] = []
+        dropped = 0
+
+        async def order(address: Address) -> None:
+            overview = await self._overview(address)
+            orders[address] = 0 if overview is None or overview.deleted else await self._order(address)
+
+        async def finish(address: Address) -> None:
+            nonlocal dropped
+            sequence = orders[address]
+            if sequence and not await self._wait_taken(address, sequence, deadline_s - _now_s()):
+                waiting.append(address)
+            dropped += await self.dead_letters.drop_all(address)
+
+        await _each(order, addresses)
+        deadline_s = _now_s() + wait_s
+        await _each(finish, list(orders))
+        return Purged(len(orders) - len(waiting), tuple(sorted(waiting)), dropped)
+
+    async def _overview(self, address: Address) -> Overview | None:
+        return overview_of(address, await self._bus.log.read(address))
+
+    async def _order(self, address: Address) -> int:
+        """Puts the order to delete into the actor's mailbox; its sequence there."""
+        given = {headers.ID: f"delete-{uuid4().hex}", headers.TYPE: DELETE}
+        return await post(self._bus, "act", address, b"null", given, ASK_TIMEOUT_S)
+
+    async def _wait_taken(self, address: Address, sequence: int, wait_s: float) -> bool:
+        """Whether the log says within that time that the actor has taken its mailbox up to the order."""
+        deadline_s, pause_s = _now_s() + wait_s, LOOK_FIRST_S
+        while True:
+            if image_of(await self._bus.log.read(address)).act_seq >= sequence:
+                return True
+            left_s = deadline_s - _now_s()
+            if left_s <= 0:
+                return False
+            await asyncio.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, LOOK_LAST_S)
+
+
+async def _each(act: Callable[[Address], Awaitable[None]], addresses: Iterable[Address]) -> None:
+    """Does it for all of them, ``AT_ONCE`` at a time."""
+    left = iter(addresses)
+
+    async def some() -> None:
+        for address in left:
+            await act(address)
+
+    await together(some() for _ in range(AT_ONCE))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
