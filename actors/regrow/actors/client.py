@@ -1,16 +1,17 @@
 """Talking to the actors of an application from anywhere: a script, a web handler, a test, the node itself."""
 
 import asyncio
+import secrets
 from collections import OrderedDict
+from itertools import count
 from typing import Protocol
-from uuid import uuid4
 
 import msgspec
 
 from regrow.actors.actor import Actor
 from regrow.actors.asking import ask, post, query
+from regrow.actors.deadlines import Deadlines
 from regrow.actors.definition import definition_of
-from regrow.actors.errors import AskTimeout
 from regrow.actors.handler import Handler
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.ref import ASK_TIMEOUT_S, Ref
@@ -37,6 +38,9 @@ class Client:
         self._bus = bus
         self._here = here
         self._told: OrderedDict[Address, int] = OrderedDict()
+        self._deadlines = Deadlines()
+        self._nonce = secrets.token_hex(12)
+        self._numbers = count()
 
     def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference to the actor of that kind and key."""
@@ -46,22 +50,25 @@ class Client:
         """Through the durable mailbox, so that the message survives whatever happens to the actor; queries go direct."""
         if not handler.queued:
             return await query(self._bus, to, body, timeout_s)
-        given = {headers.ID: uuid4().hex}
-        outcome = await self._ask_here(to, given[headers.ID], body, timeout_s)
-        if outcome is not None:
-            return outcome
-        return await ask(self._bus, "in", to, body, given, timeout_s)
+        message_id = self._next_id()
+        answer = self._ask_here(to, message_id, body)
+        if answer is not None:
+            self._deadlines.add(answer, timeout_s, str(to))
+            outcome = await answer
+            if outcome is not None:
+                return outcome
+        return await ask(self._bus, "in", to, body, {headers.ID: message_id}, timeout_s)
 
     async def tell(self, to: Address, body: bytes) -> None:
         """Into the durable mailbox, under an id of its own."""
-        sequence = await post(self._bus, "in", to, body, {headers.ID: uuid4().hex}, ASK_TIMEOUT_S)
+        sequence = await post(self._bus, "in", to, body, {headers.ID: self._next_id()}, ASK_TIMEOUT_S)
         if self._here is not None:
             self._told.pop(to, None)
             self._told[to] = sequence
             if len(self._told) > TOLD_KEPT:
                 self._told.popitem(last=False)
 
-    async def _ask_here(self, to: Address, message_id: str, body: bytes, timeout_s: float) -> Outcome | None:
+    def _ask_here(self, to: Address, message_id: str, body: bytes) -> "asyncio.Future[Outcome | None] | None":
         """The outcome of an actor of this process; None when the ask has to go through the mailbox, under the same id."""
         if self._here is None:
             return None
@@ -70,11 +77,8 @@ class Client:
             if self._here.in_seq(to) < told:
                 return None
             del self._told[to]
-        answer = self._here.ask(to, Letter("in", 0, message_id, msgspec.Raw(body), type="direct"))
-        if answer is None:
-            return None
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await answer
-        except TimeoutError:
-            raise AskTimeout(str(to), timeout_s) from None
+        return self._here.ask(to, Letter("in", 0, message_id, msgspec.Raw(body), type="direct"))
+
+    def _next_id(self) -> str:
+        """An id that nobody else has, nor can guess."""
+        return f"{self._nonce}.{next(self._numbers)}"

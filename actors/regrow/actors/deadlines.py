@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
+from typing import Any
 
 from regrow.actors.errors import AskTimeout
 
-_Waiting = tuple[float, "asyncio.Future[object]", str]
+_Waiting = tuple[float, "asyncio.Future[Any]", str]
 
 TRIM_AT = 64
 """Entries beyond which those already answered are cleared out."""
@@ -17,7 +18,7 @@ class Deadlines:
     def __init__(self) -> None:
         self._lines: dict[float, _Line] = {}
 
-    def add(self, reply: "asyncio.Future[object]", timeout_s: float, actor: str) -> None:
+    def add(self, reply: "asyncio.Future[Any]", timeout_s: float, actor: str) -> None:
         """Watches a future that has just been made."""
         line = self._lines.get(timeout_s)
         if line is None:
@@ -50,7 +51,7 @@ class _Line:
         self._trim_at = TRIM_AT
         self.timer = self._loop.call_later(timeout_s, self._expire)
 
-    def add(self, reply: "asyncio.Future[object]", actor: str) -> None:
+    def add(self, reply: "asyncio.Future[Any]", actor: str) -> None:
         waiting = self._waiting
         while waiting and waiting[0][1].done():
             waiting.popleft()

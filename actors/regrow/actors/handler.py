@@ -18,6 +18,8 @@ Role = Literal["command", "query", "event"]
 
 _MARK = "__regrow_role__"
 _CONSISTENT = "__regrow_consistent__"
+_PLAIN = (int, str, bool)
+"""Types whose values come back from JSON as they were."""
 _SUSPENDING = frozenset({"GET_AWAITABLE", "GET_AITER", "BEFORE_ASYNC_WITH", "YIELD_VALUE", "SEND"})
 
 
@@ -69,7 +71,8 @@ class Handler(msgspec.Struct, frozen=True):
         """The JSON of what the handler returned. Raises ``DefinitionError`` when the caller could not read it as promised."""
         try:
             said = msgspec.Raw(encode(value))
-            decode(said, self.returns, "reply")
+            if type(value) is not self.returns or self.returns not in _PLAIN:
+                decode(said, self.returns, "reply")
         except (TypeError, msgspec.MsgspecError, Undecodable) as error:
             raise DefinitionError(
                 f"{self.method.__qualname__} returned {type(value).__name__}, but {self.accepts.__name__} is answered with "

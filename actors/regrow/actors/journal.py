@@ -39,19 +39,25 @@ class Journal:
         self.lineage = lineage or Lineage()
         self.closed = False
         self._actor = actor
-        self._kept = {step.key: step for step in kept}
+        self._kept = {step.key: step for step in kept} if kept else {}
         self._recorded = tuple(recorded)
         # Of a step that completed and was cancelled before its task saw the outcome, the later record counts.
-        self._position = {step.key: position for position, step in enumerate(recorded)}
+        self._position: dict[str, int] = {}
         self._unasked: defaultdict[str, deque[str]] = defaultdict(deque)
-        for key in sorted(self._position, key=self._position.__getitem__):
-            self._unasked[path_of(key)].append(key)
-        self._passed = {position for position, step in enumerate(recorded) if self._position[step.key] != position}
+        self._passed: set[int] = set()
         self._next = 0
         self._positions = len(self._recorded)
         self._settling = False
         self._gates: dict[int, asyncio.Future[None]] = {}
         self._open: dict[tuple[str, str], str] = {}
+        if recorded:
+            self._lay_out(recorded)
+
+    def _lay_out(self, recorded: Sequence[Step]) -> None:
+        self._position = {step.key: position for position, step in enumerate(recorded)}
+        for key in sorted(self._position, key=self._position.__getitem__):
+            self._unasked[path_of(key)].append(key)
+        self._passed = {position for position, step in enumerate(recorded) if self._position[step.key] != position}
         self._skip_passed()
 
     def recorded(self, key: StepKey) -> Step | None:

@@ -12,7 +12,6 @@ as the one that waits for it, so that a journal can be read by another version.
 import asyncio
 import inspect
 import sys
-from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
@@ -41,7 +40,7 @@ class Lineage:
         self._ended = False
         self._children: list[Lineage] = []
         self._given: tuple[Sequence[object], int] = ((), 0)
-        self._calls: Counter[tuple[str, str]] = Counter()
+        self._calls: dict[tuple[str, str], int] = {}
 
     def child(self) -> "Lineage":
         """The place of the next task that this task starts."""
@@ -74,8 +73,8 @@ class Lineage:
 
     def next_key(self, tool: str, digest: str) -> "StepKey":
         """The key of this task's next call of a tool with these arguments."""
-        ordinal = self._calls[tool, digest]
-        self._calls[tool, digest] += 1
+        ordinal = self._calls.get((tool, digest), 0)
+        self._calls[tool, digest] = ordinal + 1
         return StepKey(self.path, tool, digest, ordinal)
 
     def _end(self, task: asyncio.Task[Any]) -> None:

@@ -47,6 +47,9 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._direct) + len(self._timers) + sum(len(waiting) for waiting in self._boxes.values())
 
+    def __bool__(self) -> bool:
+        return bool(self._direct or self._timers or self._boxes["in"] or self._boxes["act"])
+
     def __iter__(self) -> Iterator[Delivery]:
         """What came out of a mailbox."""
         yield from self._timers.values()

@@ -14,7 +14,7 @@ keeps the position itself, in one transaction with what it makes of the events, 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, ClassVar, Literal, cast, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import msgspec
 import structlog
@@ -111,7 +111,8 @@ class Projection:
     async def save(self, positions: Positions) -> None:
         """Keeps the position: the last handled sequence of every stream. Called last in every batch."""
         covers = sum(positions.values())  # rises with each of them
-        await self._hosted().log.save(self._address, encode(positions), covers)
+        data = encode({str(stream): sequence for stream, sequence in positions.items()})
+        await self._hosted().log.save(self._address, data, covers)
 
     def batch(self) -> AbstractAsyncContextManager[object]:
         """What ``load``, the handlers of a batch and ``save`` run in: a transaction.
@@ -202,7 +203,7 @@ class Projection:
                 raise what
             case _:
                 projected = self._projected()
-                fact = projected.of.__regrow__.decode_event(cast(msgspec.Raw, what))
+                fact = projected.of.__regrow__.decode_event(what)
                 handle = projected.handlers.get(type(fact))
                 if handle is not None:
                     await handle(self, fact, at)
