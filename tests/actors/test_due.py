@@ -15,8 +15,20 @@ BERLIN = "Europe/Berlin"
 ZONES = ["UTC", BERLIN, "America/New_York", "Australia/Sydney", "Asia/Kathmandu", "Africa/Cairo", "America/Santiago"]
 ODD_ZONES = ["Australia/Lord_Howe", "Pacific/Apia"]
 """Where clocks move by half an hour, or a day was left out."""
-CRONS = ["30 2 * * *", "0,30 2 * * *", "0 0 * * *", "*/20 * * * *", "15 */3 * * *", "0 9 * * MON-FRI", "59 23 L * *"]
-CRONS += ["0 0 29 2 *", "* 1-3 * * *", "0 12 1 1,7 *", "30 0 * * SUN#1", "15 30 2 * * *"]
+CRONS = [
+    "30 2 * * *",
+    "0,30 2 * * *",
+    "0 0 * * *",
+    "*/20 * * * *",
+    "15 */3 * * *",
+    "0 9 * * MON-FRI",
+    "59 23 L * *",
+    "0 0 29 2 *",
+    "* 1-3 * * *",
+    "0 12 1 1,7 *",
+    "30 0 * * SUN#1",
+    "15 30 2 * * *",
+]
 INSTANTS = st.datetimes(datetime(2009, 1, 1), datetime(2039, 1, 1), timezones=st.just(UTC)).map(
     lambda instant: int(instant.timestamp() * 1000)
 )
