@@ -17,7 +17,7 @@ from regrow.bus.replies import ReplyInbox
 from regrow.bus.service import MailService
 from regrow.bus.shards import Shards
 from regrow.bus.subjects import BOXES, Address, Box, Subjects
-from regrow.bus.timers import check_timer, schedule
+from regrow.bus.timers import EVERY, check_timer, schedule
 
 POST_TIMEOUT_S = 10.0
 
@@ -72,7 +72,7 @@ class JetStreamMail:
 
     async def unschedule(self, address: Address, timer: str) -> None:
         """Removes a scheduled message; see ``Mail.unschedule``."""
-        subject = self._subjects.timer(address, check_timer(timer))
+        subject = self._subjects.timer(address, timer if timer == EVERY else check_timer(timer))
         await self._api.purge(self._subjects.mail_stream("act"), subject)
 
     async def purge(self, address: Address) -> None:

@@ -15,7 +15,7 @@ from regrow.bus.memory_log import PAYLOAD_BYTES_MAX
 from regrow.bus.port import Holding, Receive
 from regrow.bus.streams import DEDUPLICATION_S, MAILBOX_MESSAGES_MAX
 from regrow.bus.subjects import BOXES, SHARDS, Address, Box, check_address
-from regrow.bus.timers import check_timer, schedule
+from regrow.bus.timers import EVERY, check_timer, schedule
 
 
 class _Letter(NamedTuple):
@@ -123,14 +123,16 @@ class MemoryMail:
 
     async def unschedule(self, address: Address, timer: str) -> None:
         """Removes a scheduled message; see ``Mail.unschedule``."""
-        self._cancel(check_address(address), check_timer(timer))
+        check_address(address)
+        if timer == EVERY:
+            self._cancel_all(address)
+        else:
+            self._cancel(address, check_timer(timer))
 
     async def purge(self, address: Address) -> None:
         """Removes all mail of an actor; see ``Mail.purge``."""
         check_address(address)
-        for owner, timer in list(self._timers):
-            if owner == address:
-                self._cancel(owner, timer)
+        self._cancel_all(address)
         for box in BOXES:
             for sequence in [each.sequence for each in self._waiting[box].values() if each.address == address]:
                 del self._waiting[box][sequence]
@@ -185,6 +187,11 @@ class MemoryMail:
         if self.serving is not None:
             self.serving.deliver(message)
         return message.sequence
+
+    def _cancel_all(self, address: Address) -> None:
+        for owner, timer in list(self._timers):
+            if owner == address:
+                self._cancel(owner, timer)
 
     def _cancel(self, address: Address, timer: str) -> None:
         handle = self._timers.pop((address, timer), None)

@@ -170,7 +170,7 @@ class Mail(Protocol):
         ...
 
     async def unschedule(self, address: Address, timer: str) -> None:
-        """Removes a scheduled message; without effect when it has fired or never was."""
+        """Removes a scheduled message, or all of the actor with ``*``; without effect when it has fired or never was."""
         ...
 
     async def purge(self, address: Address) -> None:

@@ -6,6 +6,8 @@ from regrow.bus.subjects import unescape
 
 LATEST_NS = 2**63 - 1
 """In the year 2262: the server takes a later time for one that is past."""
+EVERY = "*"
+"""Stands for all timers of an actor where some are removed."""
 _SCHEDULE = "Nats-Schedule"
 _TARGET = "Nats-Schedule-Target"
 _SECOND_NS = 1_000_000_000
