@@ -3,6 +3,7 @@
 """Projections: every event of a kind, in order, from a position that survives restarts, in memory and on a real server."""
 
 import asyncio
+import importlib.util
 import random
 import signal
 import sqlite3
@@ -796,6 +797,44 @@ async def test_no_more_is_read_ahead_than_may_be_held_and_all_of_it_arrives() ->
             while True:
                 found += [each.stored.sequence for each in await ahead.take(BATCH_RECORDS_MAX)]
         assert found == list(range(3 * AHEAD_RECORDS_MAX))
+
+
+# The example
+
+
+@pytest.mark.asyncio
+async def test_the_example_keeps_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location("totals", Path(__file__).parents[2] / "examples" / "totals.py")
+    assert spec is not None
+    assert spec.loader is not None
+    totals = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "totals", totals)
+    spec.loader.exec_module(totals)
+    (child,) = totals.app.children
+    saved = asyncio.Event()
+    save = child.save
+
+    async def save_and_tell(positions: Positions) -> None:
+        await save(positions)
+        saved.set()
+
+    monkeypatch.setattr(child, "save", save_and_tell)
+    bus = MemoryBus("totals")
+    async with totals.app.host(bus) as node:
+        await node.ref(totals.Purse, "anna").ask(totals.Spend(cents=300))
+        await saved.wait()
+    saved.clear()
+    async with totals.app.host(bus) as node:
+        await node.ref(totals.Purse, "anna").ask(totals.Spend(cents=20))
+        await saved.wait()
+    assert list(child.db.execute("SELECT * FROM total")) == [("anna", 320)]
+    await bus.mail.post("act", Address("purse", "anna"), b"null", {headers.ID: "gone", headers.TYPE: "delete"})
+    saved.clear()
+    async with totals.app.host(bus):
+        await saved.wait()
+    assert list(child.db.execute("SELECT * FROM total")) == []
+    child.db.close()
 
 
 # Processes that are killed

@@ -113,6 +113,7 @@ class Runner:
             raise ActorError(f"the projection {self._projection.name} cannot be reset by one of its own handlers")
         async with self._turn:
             await self._projection.forget()
+            self._failed.clear()
             self._end()
 
     def _end(self) -> None:
