@@ -1,12 +1,13 @@
 """The lines of ``regrow bench``: their keys, the arithmetic of their ratio, and each benchmark once at a tiny size."""
 
 import math
+import sys
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
 
-from regrow.bench import Result, UnknownBench, bench_names, run_benchmarks
+from regrow.bench import LoopMissing, Result, UnknownBench, bench_names, run_benchmarks
 from regrow.bench.plan import Plan, compare
 from regrow.bench.result import result
 
@@ -16,9 +17,10 @@ METRICS = {
     "tell": {"tell_per_s"},
     "ask": {"ask_p50_us", "asks_per_s"},
     "append": {"append_per_s", "append_fsync_per_s"},
-    "turn": {"turn_us"},
+    "turn": {"turn_us", "turn_fsync_us", "turn_remote_us", "turn_remote_fsync_us"},
     "steps": {"steps_per_s"},
     "recover": {"recover_per_s"},
+    "timers": {"timer_late_p99_ms"},
 }
 
 
@@ -68,6 +70,20 @@ def test_an_unknown_name_is_refused_before_anything_runs() -> None:
     with pytest.raises(UnknownBench, match="no benchmark is called 'nap'; there are tell, ask"):
         run_benchmarks(["tell", "nap"], on_result=results.append)
     assert results == []
+
+
+def test_a_loop_that_is_not_installed_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    results: list[Result] = []
+    with pytest.raises(LoopMissing, match=r"uvloop is not installed; get it with: pip install 'regrow\[fast\]'"):
+        run_benchmarks(["tell"], loop="uvloop", on_result=results.append)
+    assert results == []
+
+
+def test_a_line_says_which_loop_it_was_measured_on() -> None:
+    results: list[Result] = []
+    run_benchmarks(["tell"], repeat=1, scale=0.001, loop="asyncio", on_result=results.append)
+    assert [each.loop for each in results] == ["asyncio"]
 
 
 def test_every_benchmark_is_listed() -> None:

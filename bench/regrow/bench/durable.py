@@ -4,49 +4,52 @@ import asyncio
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 
-from regrow.actors import Kind, Node, System
+from regrow.actors import Kind, Node, Ref, System
 from regrow.bench.actors import Add, Counter, Work, Worker
 from regrow.bench.plan import Plan, compare, rate
 from regrow.bench.result import Result
 from regrow.bench.stage import APP, Stage, stage
-from regrow.bus import Address
+from regrow.bus import Address, encode
+from regrow.bus.server import Durability
 
-TURNS = 200
+TURNS: dict[Durability, int] = {"process": 200, "disk": 60}
+SUFFIXES: dict[Durability, str] = {"process": "_us", "disk": "_fsync_us"}
 WORKERS = 100
 STEPS = 10
 """Steps of one turn of each worker."""
 
+_ONE = Add(amount=1)
+_ONE_JSON = encode(_ONE)
+
 
 async def turn(plan: Plan) -> list[Result]:
-    """``turn_us``: asks of one durable actor from its own process, one after the other; the floor is one append each."""
-    count = plan.count(TURNS)
-    async with stage("process") as here, System(APP, [Kind(actor=Counter)]).host(here.bus) as node:
-        counter = node.ref(Counter, "a")
-        await counter.ask(Add(amount=1))
-        (data,) = await _records(here, counter.address)
-        subject = here.bus.subjects.log(Address("bench_raw", "a"))
-        last = 0
+    """``turn_us``, ``turn_fsync_us``: asks of one durable actor from its own process, one after the other.
+    ``turn_remote_us``, ``turn_remote_fsync_us``: such asks from another connection, as any NATS client sends them.
 
-        async def ours() -> float:
-            times: list[float] = []
-            for _ in range(count):
-                begun = time.perf_counter()
-                await counter.ask(Add(amount=1))
-                times.append(time.perf_counter() - begun)
-            return statistics.median(times) * 1e6
+    The floor is one append each, of the record that such a turn writes.
+    """
+    found: list[Result] = []
+    for durability, suffix in SUFFIXES.items():
+        count = plan.count(TURNS[durability])
+        async with stage(durability) as here, System(APP, [Kind(actor=Counter)]).host(here.bus) as node:
+            inside = node.ref(Counter, "inside")
+            outside = here.bus.subjects.ask(Address(Counter.__regrow__.kind, "outside"))
+            await inside.ask(_ONE)
+            await here.raw.request(outside, _ONE_JSON)
 
-        async def floor() -> float:
-            nonlocal last
-            times: list[float] = []
-            for _ in range(count):
-                begun = time.perf_counter()
-                last = await here.raw.append(subject, data, last)
-                times.append(time.perf_counter() - begun)
-            return statistics.median(times) * 1e6
+            async def ask(inside: Ref = inside) -> None:
+                await inside.ask(_ONE)
 
-        found = await compare(plan, "turn", "turn_us", "us", ours, floor, better="lower")
-    return [found]
+            async def request(here: Stage = here, outside: str = outside) -> None:
+                assert (await here.raw.request(outside, _ONE_JSON)).isdigit()
+
+            for way, act in {"turn": ask, "turn_remote": request}.items():
+                append = await _appends(here, "inside" if act is ask else "outside")
+                ours, floor = _median(act, count), _median(append, count)
+                found.append(await compare(plan, "turn", f"{way}{suffix}", "us", ours, floor, better="lower"))
+    return found
 
 
 async def steps(plan: Plan) -> list[Result]:
@@ -80,6 +83,33 @@ async def steps(plan: Plan) -> list[Result]:
             better="higher",
         )
     return [found]
+
+
+def _median(act: Callable[[], Awaitable[None]], count: int) -> Callable[[], Awaitable[float]]:
+    """The median time in microseconds of doing it so many times, one after the other."""
+
+    async def measure() -> float:
+        times: list[float] = []
+        for _ in range(count):
+            begun = time.perf_counter()
+            await act()
+            times.append(time.perf_counter() - begun)
+        return statistics.median(times) * 1e6
+
+    return measure
+
+
+async def _appends(here: Stage, like: str) -> Callable[[], Awaitable[None]]:
+    """One raw append of the record that the last turn of this counter wrote, again and again to one log."""
+    data = (await _records(here, Address(Counter.__regrow__.kind, like)))[-1]
+    subject = here.bus.subjects.log(Address("bench_raw", like))
+    last = 0
+
+    async def append() -> None:
+        nonlocal last
+        last = await here.raw.append(subject, data, last)
+
+    return append
 
 
 async def _work(node: Node, keys: list[str]) -> None:

@@ -1,13 +1,18 @@
 """Running benchmarks by name, each in an event loop of its own, so that none inherits anything from the one before."""
 
 import asyncio
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from regrow.bench.durable import steps, turn
 from regrow.bench.log import append, recover
 from regrow.bench.memory import ask, tell
 from regrow.bench.plan import Bench, Plan
 from regrow.bench.result import Result
+from regrow.bench.timers import timers
+
+Loop = Literal["asyncio", "uvloop"]
 
 BENCHES: Mapping[str, Bench] = {
     "tell": tell,
@@ -16,6 +21,7 @@ BENCHES: Mapping[str, Bench] = {
     "turn": turn,
     "steps": steps,
     "recover": recover,
+    "timers": timers,
 }
 
 
@@ -27,23 +33,52 @@ class UnknownBench(ValueError):
         self.name = name
 
 
+class LoopMissing(RuntimeError):
+    """The event loop that was asked for is not installed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is not installed; get it with: pip install 'regrow[fast]', or measure on asyncio's loop"
+        )
+        self.name = name
+
+
 def bench_names() -> tuple[str, ...]:
     """The benchmarks there are, in the order in which all of them are run."""
     return tuple(BENCHES)
 
 
 def run_benchmarks(
-    names: Sequence[str], *, repeat: int = 5, scale: float = 1.0, on_result: Callable[[Result], None]
+    names: Sequence[str],
+    *,
+    repeat: int = 5,
+    scale: float = 1.0,
+    loop: Loop = "asyncio",
+    on_result: Callable[[Result], None],
 ) -> None:
     """Runs the benchmarks and gives the results of each to the callback as soon as it is done.
 
     ``repeat`` measurements of each metric, after one to warm up; ``scale`` multiplies the work of each, where 1 takes about
-    a second for all repeats of ``tell`` and at most six for any benchmark. Raises ``UnknownBench`` before any is run.
+    a second for all repeats of ``tell`` and at most half a minute for any benchmark. Raises ``UnknownBench`` and
+    ``LoopMissing`` before any is run.
     """
     plan = Plan(repeat=repeat, scale=scale)
     for name in names:
         if name not in BENCHES:
             raise UnknownBench(name)
+    new_loop = loop_factory(loop)
     for name in names:
-        for result in asyncio.run(BENCHES[name](plan)):
-            on_result(result)
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            for result in runner.run(BENCHES[name](plan)):
+                on_result(result)
+
+
+def loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes such an event loop, None for asyncio's own choice. Raises ``LoopMissing``."""
+    if loop == "asyncio":
+        return None
+    try:
+        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(loop).new_event_loop
+    except ModuleNotFoundError:
+        raise LoopMissing(loop) from None
+    return factory

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nats
+from nats.aio.client import Client
 
 from regrow.bench.raw import RawLog, raw_log
 from regrow.bus import EmbeddedServer, NatsBus, open_bus
@@ -20,6 +21,10 @@ class Stage(NamedTuple):
 
     bus: NatsBus
     raw: RawLog
+    client: Client
+    """The floor's connection, for what ``raw`` does not do."""
+    store: Path
+    """Where the server keeps everything."""
 
 
 @asynccontextmanager
@@ -27,9 +32,11 @@ async def stage(durability: Durability) -> AsyncGenerator[Stage]:
     """A new server with empty streams; gone, with its store, at the end of the block."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="regrow-bench-"))
-        server = await stack.enter_async_context(EmbeddedServer(Path(folder) / "store", durability=durability))
+        store = Path(folder) / "store"
+        server = await stack.enter_async_context(EmbeddedServer(store, durability=durability))
         ours, theirs = await nats.connect(server.url), await nats.connect(server.url)
         stack.push_async_callback(ours.close)
         stack.push_async_callback(theirs.close)
         bus = await stack.enter_async_context(open_bus(ours, APP, create=True))
-        yield Stage(bus, await stack.enter_async_context(raw_log(theirs)))
+        raw = await stack.enter_async_context(raw_log(theirs))
+        yield Stage(bus, raw, theirs, store)

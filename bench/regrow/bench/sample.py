@@ -1,0 +1,47 @@
+"""What a number of measured values comes to. Pure."""
+
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Many values of one measurement, in the unit of the values."""
+
+    count: int
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """One figure of ours beside its floor: medians over the repeats, and how far ours were apart."""
+
+    ours: float
+    floor: float
+    ratio: float
+    """Ours over the floor's."""
+    repeat: int
+    spread: float
+    """Largest minus smallest of ours over their median."""
+
+
+def sample(values: Sequence[float]) -> Sample:
+    """Quantiles of at least one value, to three digits behind the point."""
+    found = (quantile(values, share) for share in (0.5, 0.95, 0.99, 1.0))
+    return Sample(len(values), *(round(value, 3) for value in found))
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that this share of all values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -int(-len(ordered) * share // 1) - 1))]
+
+
+def compared(ours: Sequence[float], floors: Sequence[float]) -> Compared:
+    """The medians of both, and their ratio."""
+    value, floor = statistics.median(ours), statistics.median(floors)
+    spread = (max(ours) - min(ours)) / value
+    return Compared(round(value, 3), round(floor, 3), round(value / floor, 3), len(ours), round(spread, 3))
