@@ -2,7 +2,7 @@
 
 import os
 
-from regrow.actors import Kind, System
+from regrow.actors import Kind, Policy, System
 from regrow.agents.catalog import Catalog
 from regrow.agents.coordinator import Coordinator, Lot
 from regrow.agents.food_tools import (
@@ -33,13 +33,16 @@ def chosen_model() -> Model:
     return OpenAIModel(name, base_url=os.environ.get(MODEL_URL), api_key=os.environ.get(MODEL_KEY))
 
 
+AUDITED = Policy(history="keep")
+"""Each step's record stays, so that what was executed can be held against what was recorded."""
+
 app = System(
     "food",
     actors=[
         Catalog,
         Coordinator,
-        Kind(actor=Lot, active_max=64),
-        Kind(actor=Researcher, active_max=300, idle_max=1_000),
+        Kind(actor=Lot, policy=AUDITED, active_max=64),
+        Kind(actor=Researcher, policy=AUDITED, active_max=300, idle_max=1_000),
     ],
     children=[
         ToolAgent("search", tools=[search_similar, place_in_category, find_base, find_candidates], process=True),
