@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from regrow.actors import mailbox as module
-from regrow.actors.mailbox import Direct, Mailbox
+from regrow.actors.mailbox import Budget, Direct, Mailbox
 from regrow.actors.records import Letter as Recorded
 from regrow.actors.records import Outcome
 from regrow.bus import Address, Box, MailboxFull
@@ -41,7 +41,7 @@ def taken(mailbox: Mailbox) -> list[object]:
 
 
 def test_letters_are_taken_in_the_order_of_their_stream_whatever_came_when() -> None:
-    mailbox = Mailbox()
+    mailbox = Mailbox(Budget())
     for sequence in (3, 5, 2, 9, 4):
         mailbox.put(Letter("in", sequence))
     assert [each.sequence for each in mailbox] == [2, 3, 4, 5, 9]
@@ -49,7 +49,7 @@ def test_letters_are_taken_in_the_order_of_their_stream_whatever_came_when() -> 
 
 
 def test_the_boxes_take_turns() -> None:
-    mailbox = Mailbox()
+    mailbox = Mailbox(Budget())
     for sequence in (1, 2, 3):
         mailbox.put(Letter("in", sequence))
     for sequence in (1, 2):
@@ -58,7 +58,7 @@ def test_the_boxes_take_turns() -> None:
 
 
 def test_a_letter_that_comes_again_keeps_its_place_and_is_the_new_one() -> None:
-    mailbox, again = Mailbox(), Letter("in", 1)
+    mailbox, again = Mailbox(Budget()), Letter("in", 1)
     mailbox.put(Letter("in", 1))
     mailbox.put(Letter("in", 2))
     mailbox.put(again)
@@ -68,11 +68,11 @@ def test_a_letter_that_comes_again_keeps_its_place_and_is_the_new_one() -> None:
 
 def test_nothing_can_be_taken_from_an_empty_mailbox() -> None:
     with pytest.raises(IndexError):
-        Mailbox().take()
+        Mailbox(Budget()).take()
 
 
 def test_timers_go_first() -> None:
-    mailbox = Mailbox()
+    mailbox = Mailbox(Budget())
     mailbox.put(Letter("act", 1))
     mailbox.put(Letter("in", 2))
     mailbox.put(Letter("act", 9), timer=True)
@@ -82,7 +82,7 @@ def test_timers_go_first() -> None:
 
 
 def test_of_many_waiting_letters_only_the_first_keep_their_bodies() -> None:
-    mailbox = Mailbox()
+    mailbox = Mailbox(Budget())
     letters = [Letter("in", number) for number in range(module.BODIES_KEPT + 3)]
     for each in letters:
         mailbox.put(each)
@@ -92,7 +92,7 @@ def test_of_many_waiting_letters_only_the_first_keep_their_bodies() -> None:
 
 
 def test_what_lies_up_to_a_position_can_be_dropped() -> None:
-    mailbox = Mailbox()
+    mailbox = Mailbox(Budget())
     for sequence in (1, 2, 3):
         mailbox.put(Letter("in", sequence))
     mailbox.put(Letter("act", 5))
@@ -106,7 +106,7 @@ def test_what_lies_up_to_a_position_can_be_dropped() -> None:
 
 @pytest.mark.asyncio
 async def test_asks_of_the_process_have_a_lane_of_their_own_that_starves_nobody() -> None:
-    mailbox = Mailbox()
+    mailbox = Mailbox(Budget())
     for sequence in (1, 2):
         mailbox.put(Letter("in", sequence))
         mailbox.put(Letter("act", sequence))
@@ -119,7 +119,7 @@ async def test_asks_of_the_process_have_a_lane_of_their_own_that_starves_nobody(
 @pytest.mark.asyncio
 async def test_so_many_asks_of_the_process_may_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DIRECT_MAX", 2)
-    mailbox = Mailbox()
+    mailbox = Mailbox(Budget())
     first = direct("a")
     mailbox.put_direct(first, Address("k", "a"))
     mailbox.put_direct(direct("b"), Address("k", "a"))
@@ -138,3 +138,21 @@ async def test_an_ask_is_answered_once() -> None:
     asked.settle(Outcome())
     asked.settle(None)
     assert await asked.answer == Outcome()
+
+
+def test_beyond_a_budget_of_bytes_bodies_are_not_kept_and_what_leaves_makes_room() -> None:
+    budget = Budget(3)
+    one, other = Mailbox(budget), Mailbox(budget)
+    letters = [Letter("in", number) for number in range(1, 5)]
+    for number, each in enumerate(letters):
+        (one, other)[number % 2].put(each)
+    assert [each.body for each in letters] == [b"x", b"x", b"x", b""]
+    assert one.take() is letters[0]
+    one.put(again := Letter("in", 3))
+    assert (budget.used_bytes, again.body) == (2, b"x"), "it took the place of the one before"
+    other.put(Letter("act", 9), timer=True)
+    assert budget.used_bytes == 3
+    assert one.clear() == other.clear() == []
+    assert budget.used_bytes == 0
+    assert not one
+    assert not other

@@ -19,7 +19,7 @@ from regrow.actors.dead_letter import bury
 from regrow.actors.errors import LATE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
 from regrow.actors.fold import state_json
 from regrow.actors.image import Image, Outbox
-from regrow.actors.mailbox import Direct, Mailbox, Waiting
+from regrow.actors.mailbox import Budget, Direct, Mailbox, Waiting
 from regrow.actors.message import Message
 from regrow.actors.outbox import Undeliverable, let_out
 from regrow.actors.policy import Policy, defect, refusal
@@ -44,6 +44,7 @@ class Surroundings(Protocol):
 
     bus: Bus
     policy: Policy
+    budget: Budget
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
@@ -70,7 +71,7 @@ class Cell:
         """All ordinary mail of ACT up to this sequence has been taken."""
         self._cls = cls
         self._definition = cls.__regrow__
-        self._mail = Mailbox()
+        self._mail = Mailbox(host.budget)
         self._taking: Waiting | None = None
         self._promoted: dict[str, Direct] = {}
         self._told: set[tuple[Box, int]] = set()

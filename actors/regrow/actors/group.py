@@ -13,7 +13,7 @@ import structlog
 from regrow.actors.actor import Actor
 from regrow.actors.cell import Cell
 from regrow.actors.errors import CORRUPT, DRIFT, STORE, Drift, Failure, failure
-from regrow.actors.mailbox import Direct
+from regrow.actors.mailbox import Budget, Direct
 from regrow.actors.policy import Policy
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.slot import Slot
@@ -44,6 +44,7 @@ class Hosting(Protocol):
     """What a group needs of its host."""
 
     bus: Bus
+    budget: Budget
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
@@ -57,6 +58,7 @@ class Group:
     def __init__(self, kind: Kind, host: Hosting) -> None:
         self.kind = kind
         self.bus = host.bus
+        self.budget = host.budget
         self.policy = kind.policy
         self.start = host.start
         self.remote_tool = host.remote_tool

@@ -12,6 +12,7 @@ from regrow.actors.dead_letter import bury
 from regrow.actors.errors import CORRUPT, UNKNOWN, failure
 from regrow.actors.group import Group, Kind
 from regrow.actors.lineage import task_factory
+from regrow.actors.mailbox import Budget
 from regrow.actors.memory import used_share
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.tool import Remote
@@ -38,6 +39,7 @@ class Host:
         self.bus = bus
         self.statistics: Counter[str] = Counter()
         """Counted since the start of the process: steps_run, steps_from_log, recoveries."""
+        self.budget = Budget()
         self._remote = remote
         self._ports = ports
         self._groups = {name: Group(kind, self) for name, kind in kinds.items()}

@@ -4,6 +4,7 @@ Timers go first. Asks of this process have a lane of their own beside the two ma
 """
 
 import asyncio
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
@@ -12,8 +13,27 @@ from regrow.bus import Address, Box, Delivery, MailboxFull
 
 BODIES_KEPT = 64
 """Waiting letters of one actor, per mailbox, whose bodies are in memory; of those behind them only the place is kept."""
+BODY_BYTES_MAX = 256 * 1024 * 1024
 DIRECT_MAX = 1_000
 """Asks of this process that may wait for one actor; the next one is refused, as the outside mailbox refuses."""
+
+
+class Budget:
+    """Bytes of waiting bodies that one process keeps in memory, over all its actors; of the others only the place is kept."""
+
+    def __init__(self, bytes_max: int = BODY_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self.used_bytes = 0
+
+    def take(self, body: bytes) -> bool:
+        """Whether there is room for one more body, which is taken then."""
+        if self.used_bytes + len(body) > self._bytes_max:
+            return False
+        self.used_bytes += len(body)
+        return True
+
+    def give_back(self, body: bytes) -> None:
+        self.used_bytes -= len(body)
 
 
 class Direct:
@@ -33,12 +53,14 @@ class Direct:
 
 
 Waiting = Delivery | Direct
+EVERYTHING = sys.maxsize
 
 
 class Mailbox:
     """Waiting letters. Within a mailbox's lane the lowest sequence is first, whatever came when."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._boxes: dict[Box, OrderedDict[int, Delivery]] = {"in": OrderedDict(), "act": OrderedDict()}
         self._timers: OrderedDict[int, Delivery] = OrderedDict()
         self._direct: deque[Direct] = deque()
@@ -58,15 +80,15 @@ class Mailbox:
 
     def put(self, delivery: Delivery, *, timer: bool = False) -> None:
         """Adds a letter; one that waits already is replaced, for its acknowledgement may go elsewhere now."""
-        if timer:
-            self._timers[delivery.sequence] = delivery
-            return
-        waiting = self._boxes[delivery.box]
-        late = delivery.sequence not in waiting and waiting and next(reversed(waiting)) > delivery.sequence
-        if len(waiting) >= BODIES_KEPT:
+        waiting = self._timers if timer else self._boxes[delivery.box]
+        replaced = waiting.get(delivery.sequence)
+        if replaced is not None:
+            self._budget.give_back(replaced.body)
+        late = replaced is None and waiting and next(reversed(waiting)) > delivery.sequence
+        if len(waiting) >= BODIES_KEPT or not self._budget.take(delivery.body):
             delivery.shed()
         waiting[delivery.sequence] = delivery
-        if late:
+        if late and not timer:
             self._boxes[delivery.box] = OrderedDict(sorted(waiting.items()))
 
     def put_direct(self, direct: Direct, to: Address) -> None:
@@ -88,29 +110,35 @@ class Mailbox:
     def take(self) -> Waiting:
         """The next letter. IndexError when none waits."""
         if self._timers:
-            return self._timers.popitem(last=False)[1]
+            return self._out(self._timers)
         for _ in range(3):
             self._turn = (self._turn + 1) % 3
             if self._turn == 2:
                 if self._direct:
                     return self._direct.popleft()
             elif lane := self._boxes["in" if self._turn == 0 else "act"]:
-                return lane.popitem(last=False)[1]
+                return self._out(lane)
         raise IndexError("the mailbox is empty")
+
+    def _out(self, lane: OrderedDict[int, Delivery]) -> Delivery:
+        delivery = lane.popitem(last=False)[1]
+        self._budget.give_back(delivery.body)
+        return delivery
 
     def clear(self) -> list[Direct]:
         """Empties it; the asks of this process, which nobody will deliver again."""
-        self._timers.clear()
-        for waiting in self._boxes.values():
-            waiting.clear()
+        self.drop_until({"in": EVERYTHING, "act": EVERYTHING})
         return self.take_direct()
 
     def drop_until(self, position: dict[Box, int]) -> list[Delivery]:
         """Takes out everything that came out of a mailbox up to these sequences."""
         dropped = [each for each in self if each.sequence <= position[each.box]]
         for each in dropped:
-            self._boxes[each.box].pop(each.sequence, None)
-            self._timers.pop(each.sequence, None)
+            self._budget.give_back(each.body)
+            if self._boxes[each.box].get(each.sequence) is each:
+                del self._boxes[each.box][each.sequence]
+            else:
+                del self._timers[each.sequence]
         return dropped
 
     def last(self, box: Box) -> int:
