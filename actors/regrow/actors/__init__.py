@@ -20,10 +20,13 @@ from regrow.actors.errors import (
 )
 from regrow.actors.group import Kind
 from regrow.actors.handler import command, event, query
+from regrow.actors.happening import Recorded
 from regrow.actors.local import LocalActor, LocalRef, LocalSystem
 from regrow.actors.local_cell import LocalPolicy
 from regrow.actors.message import Event, Message
 from regrow.actors.policy import Policy
+from regrow.actors.projecting import PositionMoved, Positions, ProjectionFailed
+from regrow.actors.projection import HistoryIncomplete, Projection
 from regrow.actors.ref import Ref
 from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System
@@ -43,6 +46,7 @@ __all__ = [
     "Event",
     "Failure",
     "FoldDiffers",
+    "HistoryIncomplete",
     "Kind",
     "LocalActor",
     "LocalPolicy",
@@ -52,6 +56,11 @@ __all__ = [
     "NoApplication",
     "Node",
     "Policy",
+    "PositionMoved",
+    "Positions",
+    "Projection",
+    "ProjectionFailed",
+    "Recorded",
     "Ref",
     "Refused",
     "Retry",

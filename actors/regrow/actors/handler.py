@@ -85,7 +85,7 @@ def handlers_of(cls: type, namespace: Mapping[str, Any]) -> list[Handler]:
     """The marked methods of a class and its bases, each checked. Raises ``DefinitionError`` with one clear sentence."""
     found: list[Handler] = []
     for name, method in inspect.getmembers(cls, inspect.isfunction):
-        role: Role | None = getattr(method, _MARK, None)
+        role = role_of(method)
         if role is not None:
             found.append(_check(cls, name, method, role, namespace))
     taken: dict[type, str] = {}
@@ -96,6 +96,12 @@ def handlers_of(cls: type, namespace: Mapping[str, Any]) -> list[Handler]:
                 f"{cls.__name__}: both {other} and {handler.name} handle {handler.accepts.__name__}; keep one"
             )
     return found
+
+
+def role_of(method: object) -> Role | None:
+    """What a method was marked as; None when it was not."""
+    role: Role | None = getattr(method, _MARK, None)
+    return role
 
 
 def _mark(method: F, role: Role) -> F:

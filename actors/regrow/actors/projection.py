@@ -23,6 +23,7 @@ from regrow.actors.actor import Actor, defining_scope
 from regrow.actors.definition import Definition, definition_of, snake_case
 from regrow.actors.errors import ActorError, DefinitionError
 from regrow.actors.fold import Fold
+from regrow.actors.handler import role_of
 from regrow.actors.happening import Happening, Recorded
 from regrow.actors.message import Event
 from regrow.actors.projecting import Positions, Runner
@@ -37,7 +38,6 @@ _log = structlog.get_logger(__name__)
 POSITIONS = "rg_projection"
 """The kind under which the positions of projections are kept beside the logs."""
 OnFailure = Literal["retry", "skip"]
-_ROLE = "__regrow_role__"  # where the decorators of ``handler`` say what a method is
 _FOR_EVER = Intensity(limit=1_000_000, per_s=0.001)  # it waits between two attempts, and nobody else dies of them
 
 Handle = Callable[[Any, Any, Recorded], Any]
@@ -256,7 +256,7 @@ def _handlers(cls: type, definition: Definition, namespace: Mapping[str, Any]) -
     found: dict[type[Event], Handle] = {}
     names: dict[type[Event], str] = {}
     for name, method in inspect.getmembers(cls, inspect.isfunction):
-        role = getattr(method, _ROLE, None)
+        role = role_of(method)
         if role is None:
             continue
         accepts = _accepted(f"{cls.__name__}.{name}", name, method, role, namespace)
