@@ -13,6 +13,7 @@ It takes about three minutes and stops what it starts.
 import asyncio
 import sys
 
+from regrow.actors.logs import log_to_stderr
 from regrow.bench.document import options, printed
 from regrow.bench.parked import park
 
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--durability", choices=["disk", "process"], default="process")
     chosen = parser.parse_args()
+    log_to_stderr()
     found = asyncio.run(
         park(asks=chosen.asks, relays=chosen.relays, repeat=chosen.repeat, durability=chosen.durability)
     )

@@ -27,8 +27,8 @@ def _said(value: Any) -> str:
             return f"{ours:,} (floor {floor:,}, ratio {ratio:.2f}, median of {repeat}, spread {spread:.0%})"
         case {"p50": p50, "p95": p95, "p99": p99, "max": largest, "count": number}:
             return f"p50 {p50:,}, p95 {p95:,}, p99 {p99:,}, max {largest:,} of {number:,}"
-        case list():
-            return "; ".join(_said(each) for each in cast(list[Any], value))
+        case [*items]:
+            return "; ".join(_said(each) for each in items)
         case int() | float():
             return f"{value:,}"
         case _:

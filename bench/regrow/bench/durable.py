@@ -20,6 +20,8 @@ WORKERS = 100
 STEPS = 10
 """Steps of one turn of each worker."""
 
+Act = Callable[[], Awaitable[None]]
+
 _ONE = Add(amount=1)
 _ONE_JSON = encode(_ONE)
 
@@ -45,9 +47,9 @@ async def turn(plan: Plan) -> list[Result]:
             async def request(here: Stage = here, outside: str = outside) -> None:
                 assert (await here.raw.request(outside, _ONE_JSON)).isdigit()
 
-            for way, act in {"turn": ask, "turn_remote": request}.items():
-                append = await _appends(here, "inside" if act is ask else "outside")
-                ours, floor = _median(act, count), _median(append, count)
+            ways: list[tuple[str, str, Act]] = [("turn", "inside", ask), ("turn_remote", "outside", request)]
+            for way, key, act in ways:
+                ours, floor = _median(act, count), _median(await _appends(here, key), count)
                 found.append(await compare(plan, "turn", f"{way}{suffix}", "us", ours, floor, better="lower"))
     return found
 
@@ -85,7 +87,7 @@ async def steps(plan: Plan) -> list[Result]:
     return [found]
 
 
-def _median(act: Callable[[], Awaitable[None]], count: int) -> Callable[[], Awaitable[float]]:
+def _median(act: Act, count: int) -> Callable[[], Awaitable[float]]:
     """The median time in microseconds of doing it so many times, one after the other."""
 
     async def measure() -> float:
@@ -99,7 +101,7 @@ def _median(act: Callable[[], Awaitable[None]], count: int) -> Callable[[], Awai
     return measure
 
 
-async def _appends(here: Stage, like: str) -> Callable[[], Awaitable[None]]:
+async def _appends(here: Stage, like: str) -> Act:
     """One raw append of the record that the last turn of this counter wrote, again and again to one log."""
     data = (await _records(here, Address(Counter.__regrow__.kind, like)))[-1]
     subject = here.bus.subjects.log(Address("bench_raw", like))

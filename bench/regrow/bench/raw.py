@@ -90,6 +90,12 @@ class RawLog:
         del self._waiting[reply]
         return message.data
 
+    async def ask(
+        self, subject: str, data: bytes, take: Callable[[Msg], None], headers: dict[str, str] | None = None
+    ) -> None:
+        """Publishes, and gives every answer that ever comes to the callback."""
+        await self._client.publish(subject, data, reply=self._expect(take), headers=headers)
+
     async def state(self, stream: str) -> dict[str, Any]:
         """What a stream holds, as the server says it."""
         info = msgspec.json.decode(await self.request(f"$JS.API.STREAM.INFO.{stream}"), type=dict[str, Any])

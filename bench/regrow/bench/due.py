@@ -1,0 +1,82 @@
+"""Many durable timers that are due at once, with or without a kill of their server at that time."""
+
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from regrow.actors import Kind, Policy, System
+from regrow.bench.plan import loop_name
+from regrow.bench.sample import Sample
+from regrow.bench.stage import APP
+from regrow.bench.timers import Clockwork, Firing, Owner
+from regrow.bus import EmbeddedServer, open_bus
+from regrow.bus.connection import ServerAddress, close, connect
+from regrow.bus.server import Durability
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the timers, in each repeat; without a kill first."""
+
+    v: int = 1
+    timers: int
+    owners: int
+    durability: Durability
+    late_p99_ms: list[float]
+    """From the due time until a timer reached its owner."""
+    recorded_s: list[float]
+    """From the due time until the turns of all were recorded."""
+    set_s: list[float]
+    """How long it took to set all of them."""
+    last_late_ms: Sample
+    """The last repeat without a kill."""
+    killed_late_ms: Sample
+    """With a kill of the server at the due time, its restart included."""
+    killed_recorded_s: float
+    twice: int
+    """Timers whose turn was recorded more than once, in all repeats together."""
+    lost: int
+    loop: str
+
+
+async def be_due(
+    folder: Path, *, owners: int, names: int, lead_s: float, repeat: int, durability: Durability = "process"
+) -> Due:
+    """``names`` timers of each owner; ``repeat`` times without a kill, then once with one."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(EmbeddedServer(folder / "store", durability=durability))
+        client = await connect(ServerAddress(url=server.url), name="timers")
+        stack.push_async_callback(close, client)
+        bus = await stack.enter_async_context(open_bus(client, APP, create=True))
+        clockwork = Clockwork(bus)
+        system = System(APP, [Kind(actor=Owner, policy=Policy(snapshot_every=1_000_000))])
+        node = await stack.enter_async_context(system.host(clockwork.bus))
+
+        async def kill() -> None:
+            os.kill(server.pid, signal.SIGKILL)
+            await server.wait_exited()
+            await server.__aexit__(None, None, None)
+            await server.__aenter__()
+
+        fired = [await clockwork.fire(node, owners, names, lead_s) for _ in range(repeat)]
+        killed = await clockwork.fire(node, owners, names, lead_s, kill)
+    return _due(owners, names, durability, fired, killed)
+
+
+def _due(owners: int, names: int, durability: Durability, fired: list[Firing], killed: Firing) -> Due:
+    return Due(
+        timers=owners * names,
+        owners=owners,
+        durability=durability,
+        late_p99_ms=[each.late_ms.p99 for each in fired],
+        recorded_s=[each.recorded_s for each in fired],
+        set_s=[each.set_s for each in fired],
+        last_late_ms=fired[-1].late_ms,
+        killed_late_ms=killed.late_ms,
+        killed_recorded_s=killed.recorded_s,
+        twice=sum(each.twice for each in (*fired, killed)),
+        lost=sum(each.lost for each in (*fired, killed)),
+        loop=loop_name(),
+    )
