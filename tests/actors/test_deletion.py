@@ -83,7 +83,7 @@ def gate() -> asyncio.Event:
 
 @pytest.fixture
 def hosted(bus: Bus, app_name: str, gate: asyncio.Event) -> AbstractAsyncContextManager[Node]:
-    kinds = [Counter, Kind(actor=Diary, policy=Policy(history="keep", snapshot_every=2))]
+    kinds: list[type[Actor] | Kind] = [Counter, Kind(actor=Diary, policy=Policy(history="keep", snapshot_every=2))]
     return System(app_name, kinds, ports={GATE: gate}).checked().host(bus)
 
 
