@@ -94,7 +94,7 @@ def dead_letters(bus: Bus) -> Callable[[], Awaitable[list[DeadLetter]]]:
 
     async def read() -> list[DeadLetter]:
         if isinstance(bus, MemoryBus):
-            return [decode(body, DeadLetter) for _, body in bus.dead_letters.values()]
+            return [decode(each.stored.data, DeadLetter) for each in await bus.dead.find()]
         found: list[DeadLetter] = []
         api = f"$JS.API.STREAM.MSG.GET.{bus.subjects.dead_letter_stream}"
         while True:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from regrow.bus.consumer import PULL_BATCH, SILENCE_S, Consumer, parse_ack, parse_name
+from regrow.bus.consumer import PULL_BATCH, PULL_BYTES, SILENCE_S, Consumer, parse_ack, parse_name
+
+TOO_LARGE = "Message Size Exceeds MaxBytes"
 
 
 def pulling(now_s: float = 0.0) -> Consumer:
@@ -56,7 +58,7 @@ def test_silence_wants_a_new_pull_and_any_sign_of_life_ends_it() -> None:
     consumer = pulling(0.0)
     assert consumer.is_silent(SILENCE_S + 1)
     assert consumer.wants_pull(SILENCE_S + 1)
-    assert consumer.told(1, "100", SILENCE_S) == "fine"
+    assert consumer.told(1, "100", "Idle Heartbeat", SILENCE_S) == "fine"
     assert not consumer.wants_pull(SILENCE_S + 1)
     consumer.take(1, 2 * SILENCE_S)
     assert not consumer.is_silent(2 * SILENCE_S + 1)
@@ -65,14 +67,43 @@ def test_silence_wants_a_new_pull_and_any_sign_of_life_ends_it() -> None:
 @pytest.mark.parametrize(("code", "verdict"), [("404", "pull"), ("408", "pull"), ("409", "doubt"), ("503", "doubt")])
 def test_the_end_of_a_pull_is_told_from_the_end_of_a_consumer(code: str, verdict: str) -> None:
     consumer = pulling()
-    assert consumer.told(1, code, 0.0) == verdict
+    assert consumer.told(1, code, "", 0.0) == verdict
     assert consumer.wants_pull(0.0)
+
+
+@pytest.mark.parametrize("why", [TOO_LARGE, "Batch Completed"])
+def test_a_pull_that_ended_for_its_size_casts_no_doubt(why: str) -> None:
+    consumer = pulling()
+    consumer.take(1, 0.0)
+    assert consumer.told(1, "409", why, 0.0) == "pull"
+    assert consumer.next_pull(0.0)["max_bytes"] == PULL_BYTES
+
+
+def test_a_message_that_no_pull_has_room_for_is_asked_for_alone() -> None:
+    consumer = pulling()
+    assert consumer.told(1, "409", TOO_LARGE, 0.0) == "pull"
+    assert consumer.wants_large
+    assert not consumer.has_large(0.0)
+    assert consumer.next_pull(0.0) == {"batch": 1, "no_wait": True}
+    assert consumer.has_large(0.0)
+    assert not consumer.has_large(SILENCE_S + 1)
+    assert consumer.take(1, 0.0) == "pull"
+    assert not consumer.has_large(0.0)
+    assert consumer.next_pull(0.0)["batch"] == PULL_BATCH
+
+
+def test_a_large_message_that_is_gone_ends_its_pull() -> None:
+    consumer = pulling()
+    consumer.told(1, "409", TOO_LARGE, 0.0)
+    consumer.next_pull(0.0)
+    assert consumer.told(2, "404", "No Messages", 0.0) == "pull"
+    assert consumer.next_pull(0.0)["batch"] == PULL_BATCH
 
 
 def test_a_status_of_an_earlier_pull_says_nothing() -> None:
     consumer = pulling()
     consumer.next_pull(1.0)
-    assert consumer.told(1, "408", 2.0) == "fine"
+    assert consumer.told(1, "408", "Request Timeout", 2.0) == "fine"
     assert not consumer.wants_pull(2.0)
 
 

@@ -54,6 +54,12 @@ def test_mail_carries_no_orders_to_the_server(name: str) -> None:
         headers.letter("act", {name: "all"}, None)
 
 
+@pytest.mark.parametrize("name", ["", "Rg: Note", "Rg-Note\r\nNats-Rollup", "Rg\n", "Rg Note", "Größe"])
+def test_mail_has_no_header_whose_name_is_none_on_the_wire(name: str) -> None:
+    with pytest.raises(ValueError, match="is no header name"):
+        headers.letter("act", {name: "all"}, None)
+
+
 def test_the_outside_mailbox_takes_no_message_id() -> None:
     with pytest.raises(ValueError, match="Rg-Id"):
         headers.letter("in", {}, "guessed")

@@ -10,6 +10,9 @@ from typing import Any, Literal, NamedTuple
 from regrow.bus.subjects import Box
 
 PULL_BATCH = 128
+PULL_BYTES = 256 * 1024
+"""After so much a pull request ends: those of 64 consumers, and once more those of the consumers before them, are half of what
+a server keeps for one connection by default."""
 PULL_EXPIRES_S = 30.0
 HEARTBEAT_S = 2.0
 SILENCE_S = 3 * HEARTBEAT_S
@@ -19,7 +22,10 @@ _YEAR_NS = 365 * 24 * 3600 * 1_000_000_000
 _SECOND_NS = 1_000_000_000
 _HEARTBEAT = "100"
 _ENDED = ("404", "408")
-"""The server says so when a pull request has expired."""
+"""The server says so when a pull request has expired, or found nothing."""
+_TOO_LARGE = "Message Size Exceeds MaxBytes"
+_SPENT = (_TOO_LARGE, "Batch Completed")
+"""A 409 with one of these ends a pull request for no other reason than its size."""
 
 Verdict = Literal["fine", "pull", "doubt"]
 
@@ -34,7 +40,10 @@ class Consumer:
         self.name = f"s{shard}_{epoch}_{secrets.token_hex(4)}"
         self.pull = 0
         """The number of the open pull request; statuses of earlier ones say nothing any more."""
+        self.wants_large = False
+        """Whether the next message is larger than a pull request allows, and must be asked for alone."""
         self._wanted = 0
+        self._taken = 0
         self._heard_s = 0.0
         self._delivered = 0
 
@@ -56,18 +65,31 @@ class Consumer:
         return self._wanted <= 0 or self.is_silent(now_s)
 
     def is_silent(self, now_s: float) -> bool:
-        return self.pull > 0 and now_s - self._heard_s > SILENCE_S
+        return self._wanted > 0 and now_s - self._heard_s > SILENCE_S
 
-    def next_pull(self, now_s: float) -> dict[str, int]:
+    def has_large(self, now_s: float) -> bool:
+        """Whether a pull request for a large message is open, and not silent."""
+        return self.wants_large and self._wanted > 0 and not self.is_silent(now_s)
+
+    def next_pull(self, now_s: float) -> dict[str, int | bool]:
         """The body of the next pull request, which is the open one from now on."""
         self.pull += 1
-        self._wanted = PULL_BATCH
+        self._wanted = 1 if self.wants_large else PULL_BATCH
+        self._taken = 0
         self._heard_s = now_s
+        if self.wants_large:
+            return {"batch": 1, "no_wait": True}
         return {
             "batch": PULL_BATCH,
+            "max_bytes": PULL_BYTES,
             "expires": int(PULL_EXPIRES_S * _SECOND_NS),
             "idle_heartbeat": int(HEARTBEAT_S * _SECOND_NS),
         }
+
+    @property
+    def delivered(self) -> int:
+        """The number of the last delivery, from 1."""
+        return self._delivered
 
     def drop_pull(self) -> None:
         """Forgets the open pull request."""
@@ -79,10 +101,14 @@ class Consumer:
             return "doubt"
         self._delivered = delivery
         self._heard_s = now_s
+        self._taken += 1
         self._wanted -= 1
-        return "pull" if self._wanted <= 0 else "fine"
+        if self._wanted > 0:
+            return "fine"
+        self.wants_large = False
+        return "pull"
 
-    def told(self, pull: int, code: str, now_s: float) -> Verdict:
+    def told(self, pull: int, code: str, why: str, now_s: float) -> Verdict:
         """What a status means: a sign of life, the end of the pull request, or that the consumer may be gone."""
         if pull != self.pull:
             return "fine"
@@ -90,7 +116,8 @@ class Consumer:
         if code == _HEARTBEAT:
             return "fine"
         self._wanted = 0
-        return "pull" if code in _ENDED else "doubt"
+        self.wants_large = why == _TOO_LARGE and not self._taken
+        return "pull" if code in _ENDED or why in _SPENT else "doubt"
 
 
 class Position(NamedTuple):

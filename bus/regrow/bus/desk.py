@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 
 from regrow.bus.api import MESSAGE_NOT_FOUND, ApiError, JetStreamApi
 from regrow.bus.bodies import Bodies
+from regrow.bus.consumer import Consumer, parse_ack
 from regrow.bus.delivery import JetStreamDelivery
 from regrow.bus.errors import NoResponder, RequestTimeout, Unreachable
 from regrow.bus.headers import BLOB
@@ -49,6 +50,14 @@ class MailDesk:
             self._unacked.clear()
         else:
             self._unacked.pop(shard, None)
+
+    def acknowledged(self, consumer: Consumer) -> int:
+        """The number of the delivery up to which all that this consumer delivered are acknowledged here."""
+        positions = (
+            parse_ack(each.reply) for each in self._unacked[consumer.shard].values() if each.box == consumer.box
+        )
+        waiting = (position.delivery for position in positions if position.consumer == consumer.name)
+        return min(waiting, default=consumer.delivered + 1) - 1
 
     async def acknowledge(self, delivery: JetStreamDelivery) -> None:
         """An acknowledgement that cannot be sent is as one that is lost: the message comes again."""

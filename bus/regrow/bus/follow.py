@@ -25,8 +25,7 @@ _log = structlog.get_logger(__name__)
 LOOK_S = 1.0
 """At the latest so long after the last look all streams are looked at again."""
 FOLLOW_BATCH = 256
-FOLLOW_BYTES = 4 * 1024 * 1024
-"""A page ends with the record that reaches this size: what is held in memory is one page."""
+"""Records of a page, which is what is held in memory."""
 
 
 class Follower:
@@ -70,7 +69,7 @@ class Follower:
         stream = self._subjects.log_stream(number)
         pattern = f"rg.{self._subjects.app}.evt.{number}.{self._kind}.*"
         try:
-            page = await self._pages.page(stream, pattern, after + 1, batch=FOLLOW_BATCH, bytes_max=FOLLOW_BYTES)
+            page = await self._pages.page(stream, pattern, after + 1, batch=FOLLOW_BATCH)
         except (ReadBroken, RequestTimeout, NoResponder, Unreachable) as error:
             if self._replies.closed:
                 raise

@@ -4,6 +4,7 @@ Header names are case-sensitive, and the server ignores a fence that is empty or
 unfenced. So nothing but ``fence`` writes it.
 """
 
+import re
 from collections.abc import Mapping
 
 from regrow.bus.subjects import Box
@@ -41,6 +42,7 @@ ERROR_CODE = "Nats-Service-Error-Code"
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 ROLLUP = "Nats-Rollup"
+_NAME = re.compile("[!-9;-~]+")
 
 
 def fence(after: int, *, rollup: bool = False) -> dict[str, str]:
@@ -57,10 +59,13 @@ def letter(box: Box, headers: Headers | None, message_id: str | None) -> dict[st
     """Headers of a message for a mailbox; ``message_id`` is for ``act`` only.
 
     Raises ValueError for headers that the server would act on: copied from a message that came in, one of them could empty
-    a mailbox (``Nats-Rollup``) or swallow somebody else's mail (``Nats-Msg-Id``, which counts for the whole stream).
+    a mailbox (``Nats-Rollup``) or swallow somebody else's mail (``Nats-Msg-Id``, which counts for the whole stream); and for
+    a name that is none on the wire, such as one with a colon or a line break.
     """
     given = dict(headers or {})
     for name in given:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no header name: use printable ASCII without spaces and colons")
         if name.lower().startswith("nats-"):
             raise ValueError(f"the header {name} is an order to the server: leave it out of a message for an actor")
     if message_id is not None:

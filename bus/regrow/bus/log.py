@@ -31,10 +31,7 @@ from regrow.bus.follow import Follower, actor_of
 from regrow.bus.headers import BLOB, ROLLUP, fence
 from regrow.bus.pages import Pages, stored_ns
 from regrow.bus.port import Followed, Stored
-from regrow.bus.publishing import check_size as check_size
-from regrow.bus.publishing import fits
-from regrow.bus.publishing import publish_acked as publish_acked
-from regrow.bus.publishing import refused as refused
+from regrow.bus.publishing import fits, publish_acked, refused
 from regrow.bus.replies import ReplyInbox
 from regrow.bus.snapshots import JetStreamSnapshots
 from regrow.bus.subjects import LOG_STREAMS, Address, Subjects, check_name, log_number

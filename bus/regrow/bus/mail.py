@@ -87,7 +87,7 @@ class JetStreamMail:
         """Delivers the mail of all shards; see ``Mail.serve``."""
         shards = Shards(self._replies, self._api, self._subjects)
         desk = MailDesk(self._replies, self._api, self._subjects, self._bodies)
-        service = MailService(self._client, self._replies, shards, desk, receive, lost)
+        service = MailService(self._client, self._replies, self._api, shards, desk, receive, lost)
         async with service.running():
             yield service
 

@@ -15,7 +15,7 @@ from regrow.bus.memory_dead_letters import MemoryDeadLetters
 from regrow.bus.memory_log import MemoryLog, check_size
 from regrow.bus.memory_mail import MemoryMail
 from regrow.bus.port import Request
-from regrow.bus.subjects import Address, Subjects, check_subject
+from regrow.bus.subjects import Subjects, check_subject
 
 _Serving = tuple[str, str, Callable[[Request], None]]
 """Subject, queue and handler."""
@@ -62,11 +62,6 @@ class MemoryBus:
     async def count_records(self) -> int:
         """How many records the logs hold now."""
         return self.log.count()
-
-    @property
-    def dead_letters(self) -> dict[str, tuple[Address, bytes]]:
-        """All dead letters by their sequence, for whoever looks; ``dead.find`` is the port's way."""
-        return {str(each.stored.sequence): (each.address, each.stored.data) for each in self.dead.all()}
 
     @asynccontextmanager
     async def serve(self, subject: str, handler: Callable[[Request], None], *, queue: str = "") -> AsyncGenerator[None]:

@@ -9,6 +9,7 @@ from nats.aio.msg import Msg
 from regrow.bus.api import JetStreamApi, together
 from regrow.bus.claims import Claims
 from regrow.bus.dead_letters import JetStreamDeadLetters
+from regrow.bus.fence import check_fence
 from regrow.bus.headers import Headers
 from regrow.bus.log import JetStreamLog
 from regrow.bus.mail import JetStreamMail
@@ -82,7 +83,8 @@ async def open_bus(
 ) -> AsyncGenerator[NatsBus]:
     """The bus of an application whose streams are on this server, or, with ``create``, are made on it first.
 
-    Raises ``StoreUnavailable`` when a stream is missing or differs from its definition.
+    Raises ``StoreUnavailable`` when a stream is missing or differs from its definition, or when the server does not heed the
+    fence of an append, and with ``create`` ``StoreFull`` when it has less storage than the streams reserve.
     """
     subjects = Subjects(app)
     async with ReplyInbox(client) as replies:
@@ -90,6 +92,7 @@ async def open_bus(
         if create:
             await create_streams(api, subjects, replicas=replicas, duplicate_window_s=duplicate_window_s)
         epoch = await open_streams(api, subjects)
+        await check_fence(replies, subjects)
         claims = ObjectClaims(client, replies, subjects)
         async with claims.watching():
             yield NatsBus(client, replies, subjects, claims, epoch)
@@ -99,7 +102,7 @@ async def make_store(client: Client, app: str, *, replicas: int = 1) -> list[Fin
     """Makes the streams of an application that are not there yet, and says what became of each.
 
     Only for whoever knows that the store is new or whole: a server that lost its key misses all streams, and making them
-    removes the old ones from disk. Raises ``ApiError`` when the server refuses a stream.
+    removes the old ones from disk. Raises ``StoreFull`` when the server has too little storage, ``ApiError`` when the server refuses a stream.
     """
     async with ReplyInbox(client) as replies:
         return await create_streams(JetStreamApi(replies), Subjects(app), replicas=replicas)

@@ -4,6 +4,7 @@ They go past JetStream's consumers, may be answered by any replica, and so never
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,6 +17,14 @@ from regrow.bus.replies import ReplyInbox, status
 
 READ_TIMEOUT_S = 30.0
 READ_BATCH = 1_000
+PAGE_BYTES = 4 * 1024 * 1024
+"""A page ends with the message that reaches this size: a server cuts a connection that is slower than what it is to be sent."""
+NARROW_BYTES = 1024 * 1024
+"""Pages that must be smaller than this are read one at a time."""
+PAGE_ATTEMPTS = 4
+"""A page under which the connection breaks is asked for so often: the last is a single message where they are large."""
+NARROW_S = 60.0
+"""So long after the last break of the connection under a page the pages stay small."""
 
 SEQUENCE = "Nats-Sequence"
 SUBJECT = "Nats-Subject"
@@ -32,28 +41,33 @@ class Page(NamedTuple):
 
 
 class Pages:
-    """Direct reads over one connection."""
+    """Direct reads over one connection.
+
+    How much the server keeps for a connection nobody can ask it. So where the connection breaks under a page, the next ones are
+    a quarter as large for a minute, down to a single message.
+    """
 
     def __init__(self, replies: ReplyInbox) -> None:
         self._replies = replies
+        self._bytes_max = PAGE_BYTES
+        self._broken_s = 0.0
+        self._alone = asyncio.Semaphore()
 
-    async def page(
-        self, stream: str, subject: str, sequence: int, *, batch: int = READ_BATCH, bytes_max: int = 0
-    ) -> Page:
+    async def page(self, stream: str, subject: str, sequence: int, *, batch: int = READ_BATCH) -> Page:
         """Up to ``batch`` messages of a subject (wildcards allowed) from a sequence on; empty when there are none.
 
-        ``bytes_max`` ends the batch with the message that reaches it; 0 leaves that to the server. Raises ``ReadBroken`` when
-        one was lost on its way, ``RequestTimeout``, ``Unreachable``.
+        It ends with the message that reaches ``PAGE_BYTES``, or less. Raises ``ReadBroken`` when a message was lost on its way
+        or the connection broke again and again, ``RequestTimeout``, ``Unreachable``.
         """
         asked: dict[str, Any] = {"seq": sequence, "next_by_subj": subject, "batch": batch}
-        if bytes_max:
-            asked["max_bytes"] = bytes_max
-        messages, closing = await self._batch(stream, subject, encode(asked))
-        if status(closing) == "404" and not messages:
-            return Page([], 0)
-        if not is_whole(messages, closing):
-            raise ReadBroken(subject)
-        return Page(messages, int((closing.headers or {})[_PENDING]))
+        for _ in range(PAGE_ATTEMPTS):
+            bytes_max = self._page_bytes()
+            async with self._alone if bytes_max < NARROW_BYTES else contextlib.nullcontext():
+                messages, closing = await self._batch(stream, encode({**asked, "max_bytes": bytes_max}))
+            if closing is not None:
+                return whole_page(subject, messages, closing)
+            self._narrow(bytes_max)
+        raise ReadBroken(subject)
 
     async def last(self, stream: str, subject: str) -> Msg | None:
         """The last message of a subject, None when there is none. Raises ``RequestTimeout``, ``Unreachable``."""
@@ -62,6 +76,16 @@ class Pages:
     async def at(self, stream: str, sequence: int) -> Msg | None:
         """The message of a sequence, None when there is none (any more). Raises ``RequestTimeout``, ``Unreachable``."""
         return await self._one(stream, encode({"seq": sequence}))
+
+    def _page_bytes(self) -> int:
+        if asyncio.get_running_loop().time() - self._broken_s > NARROW_S:
+            self._bytes_max = PAGE_BYTES
+        return self._bytes_max
+
+    def _narrow(self, broken_bytes: int) -> None:
+        """The connection broke under a page of this size; of many that broke together one counts."""
+        self._broken_s = asyncio.get_running_loop().time()
+        self._bytes_max = min(self._bytes_max, max(broken_bytes // 4, 1))
 
     async def _one(self, what: str, body: bytes) -> Msg | None:
         message = await self._replies.request(f"$JS.API.DIRECT.GET.{what}", body, timeout_s=READ_TIMEOUT_S)
@@ -72,10 +96,10 @@ class Pages:
             return None
         raise ReadBroken(what)
 
-    async def _batch(self, stream: str, subject: str, body: bytes) -> tuple[list[Msg], Msg]:
-        """The messages of a batch and the one without data that closes it."""
+    async def _batch(self, stream: str, body: bytes) -> tuple[list[Msg], Msg | None]:
+        """The messages of a batch and the one without data that closes it; None when the connection broke before."""
         page: list[Msg] = []
-        end: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        end: asyncio.Future[Msg | None] = asyncio.get_running_loop().create_future()
 
         def receive(message: Msg) -> None:
             if status(message) is None:
@@ -85,7 +109,7 @@ class Pages:
 
         def lose() -> None:
             if not end.done():
-                end.set_exception(ReadBroken(subject))
+                end.set_result(None)
 
         api = f"$JS.API.DIRECT.GET.{stream}"
         async with self._replies.listening(receive, lose) as reply:
@@ -95,6 +119,15 @@ class Pages:
                     return page, await end
             except TimeoutError:
                 raise RequestTimeout(api, READ_TIMEOUT_S) from None
+
+
+def whole_page(subject: str, messages: list[Msg], closing: Msg) -> Page:
+    """The page of a batch that was closed. Raises ``ReadBroken`` when one of its messages was lost on its way."""
+    if status(closing) == "404" and not messages:
+        return Page([], 0)
+    if not is_whole(messages, closing):
+        raise ReadBroken(subject)
+    return Page(messages, int((closing.headers or {})[_PENDING]))
 
 
 def is_whole(page: Sequence[Msg], closing: Msg) -> bool:

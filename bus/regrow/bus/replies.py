@@ -27,6 +27,7 @@ OnLost = Callable[[], None]
 OnDenied = Callable[[AccessDenied], None]
 
 STATUS = "Status"
+DESCRIPTION = "Description"
 NO_RESPONDERS = "503"
 WATCH_S = 0.1
 """How often the inbox looks whether the connection is another one."""

@@ -1,8 +1,8 @@
 """A node that serves mailboxes: it holds the shards, pulls their mail, and notices by itself when something may be lost.
 
-Two tasks run, owned by ``running``. One keeps a pull request open for every consumer. The other renews what is in doubt: all
-shards after the connection broke, one shard when a delivery is missing, its consumer is gone, or the server ended a request
-for a reason of its own. To renew is to claim the shard again, by compare-and-set on the claim held so far: refused means that
+Three tasks run, owned by ``running``. One keeps a pull request open for every consumer (``Pulls``). Another renews what is in
+doubt: all shards after the connection broke, one shard when a delivery is missing, its consumer is gone, the server ended a
+request for a reason of its own, or the third task (``Audit``) found that an acknowledgement was lost. To renew is to claim the shard again, by compare-and-set on the claim held so far: refused means that
 another node has the shard, which is then lost; granted means new consumers, and what was not acknowledged comes again in order.
 Who asks whether a shard is held (``holds``) has its claim looked at, which also finds out that it was lost.
 
@@ -22,15 +22,16 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from regrow.bus.api import ApiError, alone, together
-from regrow.bus.codec import encode
-from regrow.bus.consumer import HEARTBEAT_S, Consumer, Position, Verdict, parse_ack
+from regrow.bus.api import ApiError, JetStreamApi, alone, together
+from regrow.bus.audit import Audit
+from regrow.bus.consumer import Consumer, Position, Verdict, parse_ack
 from regrow.bus.delivery import JetStreamDelivery
 from regrow.bus.desk import MailDesk
 from regrow.bus.errors import BusError, NoResponder, RequestTimeout, Unreachable
 from regrow.bus.leases import LEASE_S, Leases
 from regrow.bus.port import Receive
-from regrow.bus.replies import ReplyInbox, status, subscribe, unsubscribe
+from regrow.bus.pulls import Pulls, now_s
+from regrow.bus.replies import DESCRIPTION, ReplyInbox, status, subscribe, unsubscribe
 from regrow.bus.shards import Shards
 from regrow.bus.subjects import BOXES, SHARDS
 
@@ -38,6 +39,8 @@ _log = structlog.get_logger(__name__)
 
 TAKEOVERS_AT_ONCE = 8
 RETRY_S = 0.25
+START_S = 30.0
+"""A server that does not answer at the start of a service is asked again for so long: a cluster may be choosing a leader."""
 RELEASE_TIMEOUT_S = 1.0
 """Longer than this the end of a service does not wait for its claims to be released."""
 _TRANSIENT = (RequestTimeout, NoResponder, Unreachable, ApiError)
@@ -50,6 +53,7 @@ class MailService:
         self,
         client: Client,
         replies: ReplyInbox,
+        api: JetStreamApi,
         shards: Shards,
         desk: MailDesk,
         receive: Receive,
@@ -62,23 +66,26 @@ class MailService:
         self._receive = receive
         self._lost = lost
         self._inbox: str = client.new_inbox()
+        self._pulls = Pulls(replies, shards, self._inbox)
+        self._audit = Audit(api, shards.subjects, self._pulls, desk, self._doubt)
         self._claiming = asyncio.Lock()
         self._epochs: dict[int, int] = {}
-        self._consumers: dict[str, Consumer] = {}
         self._leases = Leases()
         self._doubtful: set[int] = set()
         self._attention = asyncio.Event()
-        self._pull_wanted = asyncio.Event()
         self._failure: Exception | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Serves all shards while the block runs; at its end the consumers are removed, the mail stays."""
+        """Serves all shards while the block runs; at its end the consumers are removed, the mail stays.
+
+        Raises ``RequestTimeout`` or ``NoResponder`` when the server did not answer at the start for ``START_S``.
+        """
         mail = await subscribe(self._client, f"{self._inbox}.>", self._dispatch)
         left = False
         try:
             with self._replies.interruptions(self._doubt_all):
-                await self._take_over()
+                await self._begin()
                 try:
                     async with self._going_on():
                         yield
@@ -97,7 +104,7 @@ class MailService:
     async def _going_on(self) -> AsyncGenerator[None]:
         with alone():
             async with asyncio.TaskGroup() as tasks:
-                loops = [tasks.create_task(self._pull()), tasks.create_task(self._watch())]
+                loops = [tasks.create_task(each) for each in (self._pulls.keep(), self._watch(), self._audit.keep())]
                 try:
                     yield
                 finally:
@@ -122,6 +129,18 @@ class MailService:
                 _log.warning("mailboxes could not be taken over, trying again", error=str(error))
             await asyncio.sleep(RETRY_S)
 
+    async def _begin(self) -> None:
+        """Takes over for the first time, once more while the server does not answer, but not for ever."""
+        end_s = now_s() + START_S
+        while True:
+            try:
+                return await self._take_over()
+            except (RequestTimeout, NoResponder) as error:
+                if self._replies.closed or now_s() >= end_s:
+                    raise
+                _log.warning("mailboxes could not be taken over yet, trying again", error=str(error))
+            await asyncio.sleep(RETRY_S)
+
     async def _take_over(self) -> None:
         async with self._claiming:
             self._stop()
@@ -135,7 +154,7 @@ class MailService:
             doubtful = {shard: self._epochs[shard] for shard in self._doubtful if shard in self._epochs}
             self._doubtful.clear()
             for shard in doubtful:
-                self._drop(shard)
+                self._pulls.drop(shard)
             try:
                 await self._claim(doubtful)
             except BaseException:
@@ -171,31 +190,7 @@ class MailService:
         if not created:
             self._lose(consumer.shard)
         elif self._epochs.get(consumer.shard) == consumer.epoch:
-            self._consumers[consumer.name] = consumer
-            self._pull_wanted.set()
-
-    async def _pull(self) -> None:
-        """Keeps a pull request open for every consumer."""
-        while True:
-            self._pull_wanted.clear()
-            for consumer in list(self._consumers.values()):
-                if consumer.wants_pull(_now_s()):
-                    await self._request(consumer)
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await self._pull_wanted.wait()
-            except TimeoutError:
-                continue  # time to look for silent consumers
-
-    async def _request(self, consumer: Consumer) -> None:
-        if consumer.is_silent(_now_s()):
-            _log.warning("a mailbox consumer is silent, pulling again", shard=consumer.shard, box=consumer.box)
-        body = encode(consumer.next_pull(_now_s()))
-        reply = f"{self._inbox}.{consumer.name}.{consumer.pull}"
-        try:
-            await self._replies.send(self._shards.pull_subject(consumer), body, reply)
-        except Unreachable:
-            consumer.drop_pull()  # the connection's end, or its return, comes to `_watch`
+            self._pulls.add(consumer)
 
     async def _watch(self) -> None:
         """Renews what is in doubt, and ends the service when it cannot go on."""
@@ -220,22 +215,23 @@ class MailService:
         """
         if message.subject.startswith(self._inbox):
             name, pull = message.subject.rsplit(".", 2)[1:]
-            consumer = self._consumers.get(name)
+            consumer = self._pulls.get(name)
             if consumer is not None:
-                self._act(consumer, consumer.told(int(pull), status(message) or "", _now_s()))
+                why = (message.headers or {}).get(DESCRIPTION, "")
+                self._act(consumer, consumer.told(int(pull), status(message) or "", why, now_s()))
             return
         position = parse_ack(message.reply)
-        consumer = self._consumers.get(position.consumer)
+        consumer = self._pulls.get(position.consumer)
         if consumer is None:
             return
-        verdict = consumer.take(position.delivery, _now_s())
+        verdict = consumer.take(position.delivery, now_s())
         self._act(consumer, verdict)
         if verdict != "doubt":
             await self._deliver(consumer, position, message)
 
     def _act(self, consumer: Consumer, verdict: Verdict) -> None:
         if verdict == "pull":
-            self._pull_wanted.set()
+            self._pulls.wake()
         elif verdict == "doubt":
             self._doubt(consumer.shard)
 
@@ -288,13 +284,13 @@ class MailService:
 
     def _doubt(self, shard: int) -> None:
         """Stops serving the shard until it has been claimed again."""
-        self._drop(shard)
+        self._pulls.drop(shard)
         self._doubtful.add(shard)
         self._attention.set()
 
     def _lose(self, shard: int) -> None:
         """Another node has the shard."""
-        self._drop(shard)
+        self._pulls.drop(shard)
         self._desk.forget(shard)
         self._leases.end(shard)
         if self._epochs.pop(shard, None) is None:
@@ -309,14 +305,9 @@ class MailService:
         self._failure = error
         self._attention.set()
 
-    def _drop(self, shard: int) -> None:
-        for name in [name for name, consumer in self._consumers.items() if consumer.shard == shard]:
-            del self._consumers[name]
-
     def _stop(self) -> tuple[list[Consumer], dict[int, int]]:
         """Serves nothing any more; what was served."""
-        held, epochs = list(self._consumers.values()), dict(self._epochs)
-        self._consumers.clear()
+        held, epochs = self._pulls.clear(), dict(self._epochs)
         self._epochs.clear()
         self._leases.end()
         return held, epochs
@@ -335,7 +326,3 @@ class MailService:
             await together(self._shards.delete(each.box, each.name) for each in consumers)
         except _TRANSIENT as error:
             _log.warning("consumers were left for the next takeover", error=str(error))
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from regrow.bus.api import STREAM_NAME_TAKEN, STREAM_NOT_FOUND, ApiError, JetStreamApi, together
+from regrow.bus.api import NO_ROOM, STREAM_NAME_TAKEN, STREAM_NOT_FOUND, ApiError, JetStreamApi, together
 from regrow.bus.claims import claim_stream
-from regrow.bus.errors import StoreUnavailable
+from regrow.bus.errors import StoreFull, StoreUnavailable
 from regrow.bus.subjects import LOG_STREAMS, SHARDS, Subjects
 
 MAILBOX_MESSAGES_MAX = 1_000
@@ -152,7 +152,10 @@ def stream_configs(
 async def create_streams(
     api: JetStreamApi, subjects: Subjects, *, replicas: int = 1, duplicate_window_s: float = DEDUPLICATION_S
 ) -> list[Finding]:
-    """Makes the streams that are not there yet; streams that are there are left as they are. What became of each."""
+    """Makes the streams that are not there yet; streams that are there are left as they are. What became of each.
+
+    Raises ``StoreFull`` when the server has less storage than a stream reserves, ``ApiError`` when it refuses one otherwise.
+    """
     configs = stream_configs(subjects, replicas=replicas, duplicate_window_s=duplicate_window_s)
     configs[0]["metadata"] = {_EPOCH: secrets.token_hex(6)}
     created = [await _create(api, configs[0]), *await together(_create(api, config) for config in configs[1:])]
@@ -237,6 +240,8 @@ async def _create(api: JetStreamApi, config: Config) -> bool:
     try:
         answer = await api.call(f"STREAM.CREATE.{config['name']}", config)
     except ApiError as error:
+        if error.refusal.err_code in NO_ROOM:
+            raise StoreFull(config["name"], max(config["max_bytes"], 0)) from error
         if error.refusal.err_code != STREAM_NAME_TAKEN:
             raise
         return False

@@ -28,12 +28,16 @@ from regrow.bus import (
     RequestTimeout,
     StaleWriter,
     Stored,
+    StoreUnavailable,
+    audit,
     encode,
     leases,
     log,
     open_bus,
+    service,
 )
-from regrow.bus.api import JetStreamApi
+from regrow.bus.api import ApiError, JetStreamApi
+from regrow.bus.fence import PROBE
 from regrow.bus.replies import ReplyInbox
 from regrow.bus.shards import Shards
 from regrow.bus.subjects import SHARDS, Box
@@ -65,6 +69,12 @@ class Proxy:
         self.port = 0
         self.lose_answers = False
         self.lose_questions = False
+        self.lose: bytes | None = None
+        """From a question that holds this on all are lost."""
+        self.lost = bytearray()
+        """The questions that were lost."""
+        self.forge: Callable[[bytes], bytes] = bytes
+        """What becomes of a question on its way."""
         self.flowing = asyncio.Event()
         self.flowing.set()
         """While it is not set, what comes from the server is held back."""
@@ -86,6 +96,7 @@ class Proxy:
     def cut(self) -> None:
         """Ends all connections at once and loses nothing from now on."""
         self.lose_answers = self.lose_questions = False
+        self.lose = None
         self.flowing.set()
         writers, self._writers = self._writers, []
         for writer in writers:
@@ -105,8 +116,11 @@ class Proxy:
 
     async def _questions(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async for data in chunks(reader):
-            if not self.lose_questions:
-                writer.write(data)
+            if self.lose_questions or (self.lose is not None and self.lose in data):
+                self.lose_questions = True
+                self.lost += data
+            else:
+                writer.write(self.forge(data))
         writer.transport.abort()
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,7 +158,7 @@ class Line:
         self.node = node
         self.straight = straight
         self.watcher = watcher
-        self._api = api
+        self.api = api
 
     async def wait_record(self, rid: str) -> list[Stored]:
         """The log once the server has stored the record, as the straight connection reads it."""
@@ -154,10 +168,16 @@ class Line:
                 if any(each.data == record(rid) for each in found):
                     return found
 
+    async def wait_lost(self, what: bytes, count: int = 1) -> None:
+        """Returns once the proxy has lost so many of these."""
+        async with asyncio.timeout(WAIT_S):
+            while self.proxy.lost.count(what) < count:
+                await self.straight.log.read(ALICE)
+
     async def wait_mail(self, box: Box, count: int) -> None:
         verb = f"STREAM.INFO.{self.node.subjects.mail_stream(box)}"
         async with asyncio.timeout(WAIT_S):
-            while (await self._api.call(verb))["state"]["messages"] != count:
+            while (await self.api.call(verb))["state"]["messages"] != count:
                 pass
 
 
@@ -466,6 +486,117 @@ async def test_a_takeover_goes_on_through_a_kill_of_the_server(store_dir: Path, 
         await line.straight.mail.post("in", ALICE, b"new")
         while b"new" not in found:
             found |= set(bodies(await take(inbox)))
+
+
+@pytest.mark.parametrize("question", [b"$KV.rg_", b"CONSUMER.CREATE"])
+async def test_a_service_whose_start_was_not_answered_tries_again(line: Line, question: bytes) -> None:
+    inbox = Inbox()
+    await line.straight.mail.post("in", ALICE, b"waits")
+
+    async def serve() -> None:
+        async with line.node.mail.serve(inbox.put_nowait, unexpected):
+            assert bodies(await take(inbox)) == [b"waits"]
+
+    line.proxy.lose = question
+    serving = asyncio.ensure_future(serve())
+    await line.wait_lost(question)
+    line.proxy.cut()
+    await within(serving)
+
+
+async def test_a_service_whose_start_is_never_answered_ends(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "START_S", 0.0)
+
+    async def serve() -> None:
+        async with line.node.mail.serve(Inbox().put_nowait, unexpected):
+            raise AssertionError("it serves")
+
+    line.proxy.lose_questions = True
+    serving = asyncio.ensure_future(serve())
+    await line.wait_lost(b"STREAM.MSG.GET")
+    line.proxy.cut()
+    with pytest.raises(RequestTimeout):
+        await within(serving)
+
+
+async def test_what_the_server_refuses_at_the_start_of_a_service_is_not_tried_again(line: Line) -> None:
+    await line.api.call(f"STREAM.DELETE.{line.node.subjects.lease_stream}")
+    with pytest.raises(ApiError, match="stream not found"):
+        async with line.node.mail.serve(Inbox().put_nowait, unexpected):
+            raise AssertionError("it serves")
+
+
+# Acknowledgements
+
+
+async def test_an_acknowledgement_that_was_lost_is_found_and_the_mail_comes_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "AUDIT_S", 0.05)
+    inbox = Inbox()
+    async with line.node.mail.serve(inbox.put_nowait, unexpected):
+        for number in range(6):
+            await line.straight.mail.post("in", ALICE, b"%d" % number)
+        got = await take(inbox, 6)
+        line.proxy.lose_questions = True
+        for delivery in got[1:4]:
+            await delivery.ack()
+        await line.wait_lost(b"+ACK", 3)
+        line.proxy.lose_questions = False
+        await got[0].ack()
+        again = await take(inbox, 3)
+        assert bodies(again) == [b"1", b"2", b"3"]
+        for delivery in (*again, *got[4:]):
+            await delivery.ack()
+        await line.wait_mail("in", 0)
+
+
+async def test_mail_that_nobody_acknowledges_is_no_loss(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "AUDIT_S", 0.01)
+    inbox = Inbox()
+    looks: asyncio.Queue[Msg] = asyncio.Queue()
+    await line.watcher.subscribe(f"$JS.API.CONSUMER.INFO.{line.node.subjects.mail_stream('in')}.*", cb=looks.put)
+    await line.watcher.flush()
+    async with line.node.mail.serve(inbox.put_nowait, unexpected):
+        for number in range(6):
+            await line.straight.mail.post("in", ALICE, b"%d" % number)
+        got = await take(inbox, 6)
+        await got[0].ack()
+        await within(looks.get())
+        await got[1].ack()
+        await got[3].ack()
+        first = await within(looks.get())
+        await got[2].ack()
+        last = await within(looks.get())
+        assert first.subject == last.subject, "the consumer is still the same"
+        await line.straight.mail.post("in", ALICE, b"6")
+        assert bodies(await take(inbox)) == [b"6"]
+
+
+# A fence that does not arrive
+
+
+@pytest.mark.parametrize("forged", [b"nats-expected-last-subject-sequence", b"X-ts-Expected-Last-Subject-Sequence"])
+async def test_a_node_does_not_start_where_the_fence_does_not_arrive(line: Line, forged: bytes) -> None:
+    line.proxy.forge = lambda data: data.replace(b"Nats-Expected-Last-Subject-Sequence", forged)
+    client = await nats.connect(f"nats://127.0.0.1:{line.proxy.port}")
+    try:
+        with pytest.raises(StoreUnavailable, match="drops the fence header"):
+            async with open_bus(client, line.node.subjects.app):
+                raise AssertionError("it is open")
+    finally:
+        await client.close()
+    assert await line.straight.log.addresses() == [PROBE]
+
+
+async def test_the_fence_is_tried_at_the_start_and_nothing_is_stored(line: Line) -> None:
+    tried: asyncio.Queue[Msg] = asyncio.Queue()
+    await line.watcher.subscribe(line.node.subjects.log(PROBE), cb=tried.put)
+    await line.watcher.flush()
+    async with open_bus(line.watcher, line.node.subjects.app) as bus:
+        await within(tried.get())
+        assert await bus.log.addresses() == []
+        assert await bus.count_records() == 0
 
 
 # Timers
