@@ -1,17 +1,17 @@
 """10,000 durable timers that are due at once: how late they reach their owners, and what a kill of the server does to them.
 
-Prints the 99th percentile of the lateness (due time to arrival at the owner) and the time until all turns are recorded, for each
-repeat; then the same with a SIGKILL of the nats-server at the due time. Exits 1 when a timer was lost or its turn recorded twice,
-or when the median of the percentiles without the kill is a second or more.
+Prints the 99th percentile of the lateness (due time to arrival at the owner), beside that of as many message schedules of the
+server taken by one consumer, and the time until all turns are recorded; then the same with a SIGKILL of the nats-server at the
+due time. Exits 1 when a timer was lost or its turn recorded twice, or when the median of the percentiles without the kill is a
+second or more.
 
     python bench/timers_due.py
     python bench/timers_due.py --owners 10000 --names 1 --durability disk --json
 
-It takes about a minute and stops what it starts.
+It takes about two minutes and stops what it starts.
 """
 
 import asyncio
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -45,7 +45,7 @@ def main() -> int:
             )
         )
     print(printed(found, as_json=chosen.json))  # noqa: T201 # a script prints
-    right = not found.twice and not found.lost and statistics.median(found.late_p99_ms) < LATE_MS_MAX
+    right = not found.twice and not found.lost and found.late_p99_ms.ours < LATE_MS_MAX
     return 0 if right else 1
 
 

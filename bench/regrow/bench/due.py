@@ -1,5 +1,6 @@
 """Many durable timers that are due at once, with or without a kill of their server at that time."""
 
+import gc
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -9,9 +10,10 @@ import msgspec
 
 from regrow.actors import Kind, Policy, System
 from regrow.bench.plan import loop_name
-from regrow.bench.sample import Sample
+from regrow.bench.raw import raw_log
+from regrow.bench.sample import Compared, Sample, compared, quantile
 from regrow.bench.stage import APP
-from regrow.bench.timers import Clockwork, Firing, Owner
+from regrow.bench.timers import Clockwork, Firing, Owner, RawTimers
 from regrow.bus import EmbeddedServer, open_bus
 from regrow.bus.connection import ServerAddress, close, connect
 from regrow.bus.server import Durability
@@ -24,8 +26,9 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     timers: int
     owners: int
     durability: Durability
-    late_p99_ms: list[float]
-    """From the due time until a timer reached its owner."""
+    late_p99_ms: Compared
+    """From the due time until a timer reached its owner; the floor is as many message schedules and one consumer."""
+    late_p99_each_ms: list[float]
     recorded_s: list[float]
     """From the due time until the turns of all were recorded."""
     set_s: list[float]
@@ -60,17 +63,31 @@ async def be_due(
             await server.__aexit__(None, None, None)
             await server.__aenter__()
 
-        fired = [await clockwork.fire(node, owners, names, lead_s) for _ in range(repeat)]
+        theirs = await connect(ServerAddress(url=server.url), name="floor")
+        stack.push_async_callback(close, theirs)
+        raw = RawTimers(theirs, await stack.enter_async_context(raw_log(theirs)))
+        await raw.prepare()
+        fired, floors = list[Firing](), list[float]()
+        for turn in range(repeat):
+            for ours in (True, False) if turn % 2 else (False, True):
+                gc.collect()
+                if ours:
+                    fired.append(await clockwork.fire(node, owners, names, lead_s))
+                else:
+                    floors.append(quantile(await raw.fire(owners * names, lead_s), 0.99))
         killed = await clockwork.fire(node, owners, names, lead_s, kill)
-    return _due(owners, names, durability, fired, killed)
+    return _due(owners, names, durability, fired, floors, killed)
 
 
-def _due(owners: int, names: int, durability: Durability, fired: list[Firing], killed: Firing) -> Due:
+def _due(
+    owners: int, names: int, durability: Durability, fired: list[Firing], floors: list[float], killed: Firing
+) -> Due:
     return Due(
         timers=owners * names,
         owners=owners,
         durability=durability,
-        late_p99_ms=[each.late_ms.p99 for each in fired],
+        late_p99_ms=compared([each.late_ms.p99 for each in fired], floors),
+        late_p99_each_ms=[each.late_ms.p99 for each in fired],
         recorded_s=[each.recorded_s for each in fired],
         set_s=[each.set_s for each in fired],
         last_late_ms=fired[-1].late_ms,

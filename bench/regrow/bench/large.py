@@ -9,8 +9,8 @@ import asyncio
 import gc
 import resource
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from regrow.bus.subjects import LOG_STREAMS, log_number
 TIMEOUT_S = 600.0
 IDLE_S = 0.1
 POLL_S = 0.05
+TICK_S = 0.01
 ASKERS = 100
 LARGE = Address(Counter.__regrow__.kind, "large")
 
@@ -40,6 +41,8 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True):
     written_per_s: int
     recovered_per_s: Compared
     """Events a second from the first ask to a cold actor until its reply; the floor reads the same records raw."""
+    longest_stall_ms: Sample
+    """The longest time in each recovery for which nothing else in the process was done."""
     memory_mb: int
     """The most that this process ever took."""
     activation_ms: Sample
@@ -79,12 +82,13 @@ async def grow(*, events: int, repeat: int, activations: int) -> Grown:
         await here.raw.append_all(interleaved(here.bus.subjects, [LARGE], events))
         written_per_s = round(events / (time.perf_counter() - begun))
         before, disk_before = int((await here.raw.state(stream))["bytes"]), disk_bytes(here, stream)
-        ours, floors = list[float](), list[float]()
+        ours, floors, stalls = list[float](), list[float](), list[float]()
         for turn in range(repeat):
             for side in ("ours", "floor") if turn % 2 else ("floor", "ours"):
                 gc.collect()
                 if side == "ours":
-                    ours.append(await _recover(here, events + len(ours)))
+                    async with stalling(stalls):
+                        ours.append(await _recover(here, events + len(ours)))
                 else:
                     floors.append(await _read(here, stream, subject, events + len(ours)))
         memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -95,6 +99,7 @@ async def grow(*, events: int, repeat: int, activations: int) -> Grown:
         events=events,
         written_per_s=written_per_s,
         recovered_per_s=compared(ours, floors),
+        longest_stall_ms=sample(stalls),
         memory_mb=memory_mb,
         activation_ms=sample(activation),
         activation_floor_ms=sample(floor_ms),
@@ -105,6 +110,27 @@ async def grow(*, events: int, repeat: int, activations: int) -> Grown:
         disk_bytes_after=disk_after,
         loop=loop_name(),
     )
+
+
+@asynccontextmanager
+async def stalling(found: list[float]) -> AsyncGenerator[None]:
+    """Adds the longest time, in milliseconds, for which the event loop did not come round while the block ran."""
+    longest_s = 0.0
+
+    async def tick() -> None:
+        nonlocal longest_s
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(TICK_S)
+            longest_s = max(longest_s, time.perf_counter() - before - TICK_S)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+        await asyncio.sleep(2 * TICK_S)
+    finally:
+        ticking.cancel()
+    found.append(longest_s * 1000)
 
 
 async def _recover(here: Stage, events: int) -> float:

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from nats.aio.client import Client
 
 from regrow.actors import Actor, Event, Kind, Message, Node, Policy, System, command, event, query
 from regrow.bench.plan import Plan, compare
-from regrow.bench.raw import Refused
+from regrow.bench.raw import RawLog, Refused
 from regrow.bench.result import Result
 from regrow.bench.sample import Sample, quantile, sample
-from regrow.bench.stage import APP, Stage, stage
+from regrow.bench.stage import APP, stage
 from regrow.bench.watched import WatchedBus
 from regrow.bus import Bus, BusError, Delivery, encode
 from regrow.bus.headers import TIMER
@@ -171,15 +172,16 @@ class Clockwork:
 class RawTimers:
     """The floor: message schedules of a stream of its own, and one consumer that takes what they become."""
 
-    def __init__(self, here: Stage) -> None:
-        self._here = here
+    def __init__(self, client: Client, raw: RawLog) -> None:
+        self._client = client
+        self._raw = raw
         self._arrived_ns: list[int] = []
         self._round = 0
 
     async def prepare(self) -> None:
         """Makes stream and consumer. Raises ``Refused``."""
         subject = f"deliver_{_SUBJECT}"
-        await self._here.client.subscribe(subject, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0)
+        await self._client.subscribe(subject, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0)
         stream = {"name": _STREAM, "subjects": [f"{_SUBJECT}.>"], "storage": "file", "allow_msg_schedules": True}
         await self._call(f"STREAM.CREATE.{_STREAM}", stream)
         consumer = {
@@ -207,7 +209,7 @@ class RawTimers:
         async def some() -> None:
             for number in numbers:
                 subject = f"{_SUBJECT}.set.{self._round}.{number}"
-                await self._here.raw.publish(subject, encode(number), schedule(due_ns, f"{_SUBJECT}.due"))
+                await self._raw.publish(subject, encode(number), schedule(due_ns, f"{_SUBJECT}.due"))
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(SETS_AT_ONCE):
@@ -217,7 +219,7 @@ class RawTimers:
         self._arrived_ns.append(time.time_ns())
 
     async def _call(self, verb: str, body: dict[str, Any]) -> None:
-        answer = await self._here.raw.request(f"$JS.API.{verb}", encode(body))
+        answer = await self._raw.request(f"$JS.API.{verb}", encode(body))
         if b'"error"' in answer:
             raise Refused(answer.decode())
 
@@ -226,7 +228,7 @@ async def timers(plan: Plan) -> list[Result]:
     """``timer_late_p99_ms``: timers of many owners, all due at once, from the due time until they reach their owners."""
     owners = plan.count(OWNERS)
     async with stage("process") as here:
-        clockwork, raw = Clockwork(here.bus), RawTimers(here)
+        clockwork, raw = Clockwork(here.bus), RawTimers(here.client, here.raw)
         await raw.prepare()
         async with clockwork.system.host(clockwork.bus) as node:
 
