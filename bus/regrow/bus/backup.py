@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from nats.aio.client import Client
+from nats.aio.client import Client as Client
 from nats.aio.msg import Msg
 
 from regrow.bus.api import ApiError, JetStreamApi, Refusal, together

@@ -158,10 +158,14 @@ async def create_streams(
     """
     configs = stream_configs(subjects, replicas=replicas, duplicate_window_s=duplicate_window_s)
     configs[0]["metadata"] = {_EPOCH: secrets.token_hex(6)}
-    created = [await _create(api, configs[0]), *await together(_create(api, config) for config in configs[1:])]
+    before = await check_streams(api, subjects)
+    missing = [config for config, found in zip(configs, before, strict=True) if found.state == "missing"]
+    created = {config["name"] for config in missing[:1] if await _create(api, config)}
+    made = await together(_create(api, config) for config in missing[1:])
+    created |= {config["name"] for config, new in zip(missing[1:], made, strict=True) if new}
     return [
-        Finding(finding.stream, "created") if new and finding.state == "there" else finding
-        for new, finding in zip(created, await check_streams(api, subjects), strict=True)
+        Finding(finding.stream, "created") if finding.stream in created and finding.state == "there" else finding
+        for finding in await check_streams(api, subjects)
     ]
 
 
@@ -180,7 +184,7 @@ async def open_streams(api: JetStreamApi, subjects: Subjects) -> str:
         if finding.state == "missing":
             raise StoreUnavailable(
                 f"stream {finding.stream} is not on this server; check that it is the right server and that its store "
-                f"is whole, or make the streams of {subjects.app!r} with: regrow run --create"
+                f"is whole, or make the streams of {subjects.app!r} with: regrow streams create, or regrow run --create"
             )
         if finding.setting == "metadata":
             raise StoreUnavailable(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from regrow.cli.operators import add_operators
 from regrow.cli.say import INTERRUPTED, say
 
 DEMO_STORE = ".regrow/demo"
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from regrow.cli.failures import told  # only now: it knows the errors of every layer
 
-        command = importlib.import_module(f"regrow.cli.commands.{chosen.command}")
+        command = importlib.import_module(f"regrow.cli.commands.{chosen.command.replace('-', '_')}")
         return told(command.run, chosen)
     except KeyboardInterrupt:
         say("regrow: stopped before it began")
@@ -88,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--context", help="a NATS context by name")
     run.add_argument("--creds", type=Path, help="a credentials file")
     run.add_argument("--create", action="store_true", help="make the application's streams where they are missing")
+
+    add_operators(commands)
 
     bench = commands.add_parser("bench", help="measure, each benchmark beside its floor in the same process")
     bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: list them)")

@@ -31,7 +31,7 @@ LOG_TAIL_BYTES = 4096
 @asynccontextmanager
 async def embedded(system: System, store: Path, durability: Durability, *, port: int = 0) -> AsyncGenerator[Node]:
     """The application on an embedded server; when the server dies the block is cancelled and ``CommandFailed`` is raised."""
-    server = EmbeddedServer(store / "nats", durability, port=port, binary=_chosen_binary())
+    server = EmbeddedServer(store / "nats", durability, port=port, binary=chosen_binary())
     async with server, asyncio.TaskGroup() as watching:
         watch = watching.create_task(_watch(server))
         async with _hosted(system, ServerAddress(url=server.url), create=server.created) as node:
@@ -96,7 +96,7 @@ def _ended(server: EmbeddedServer, code: int) -> CommandFailed:
     )
 
 
-def _chosen_binary() -> Path | None:
+def chosen_binary() -> Path | None:
     """The nats-server that the environment names; None for the installed one."""
     named = os.environ.get(SERVER)
     if not named:
