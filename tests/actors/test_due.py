@@ -94,6 +94,7 @@ def test_the_29th_of_february_comes_every_four_years_but_not_in_2100() -> None:
 
 def test_what_never_comes_is_due_never() -> None:
     assert next_due_ms("0 0 */31 2 MON#5", "UTC", 0) is None, "the first of a month is no fifth Monday"
+    assert passed_ms("0 0 */31 2 MON#5", "UTC", 0, 60_000) == ()
     with pytest.raises(DefinitionError, match="is never due: there is no such day"):
         check_due("0 0 */31 2 MON#5", "UTC")
 

@@ -32,7 +32,7 @@ from regrow.actors import (
 )
 from regrow.actors.schedule import RESERVED, Schedule
 from regrow.actors.scheduler import Due, Scheduler, Standing, Stands
-from regrow.bus import Bus, EmbeddedServer, open_bus
+from regrow.bus import Address, Bus, EmbeddedServer, Unreachable, open_bus
 from regrow.bus.connection import ServerAddress, close, connect
 
 pytestmark = pytest.mark.asyncio
@@ -268,6 +268,23 @@ async def test_a_due_time_that_is_not_the_next_one_runs_nothing(bus: Bus, walk: 
         await node.ref(Scheduler, NAME).ask(Due(due_ms=1))
         assert await stands(node) == before
         assert walk.begun.empty()
+
+
+async def test_a_node_that_cannot_reach_the_logs_at_first_tells_its_schedules_later(
+    bus: Bus, walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses, refused = bus.log.addresses, [Unreachable("nats://127.0.0.1:1")]
+
+    async def fails_once(kind: str | None = None) -> list[Address]:
+        if refused:
+            raise refused.pop()
+        return await addresses(kind)
+
+    monkeypatch.setattr(bus.log, "addresses", fails_once)
+    monkeypatch.setattr(scheduler, "RETRY_PAUSE_S", 0.0)
+    async with serving(bus, walk, rounds("0 0 1 1 *")) as node:
+        await stands_when(node, lambda standing: standing.plan is not None)
+        assert not refused
 
 
 async def test_several_nodes_and_several_starts_make_one_schedule(
