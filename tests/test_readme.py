@@ -1,4 +1,4 @@
-"""The README's snippets run, and do what the text beside them says."""
+"""The snippets of the README and of the guide run, and do what the text beside them says."""
 
 import importlib.util
 import re
@@ -13,6 +13,7 @@ from regrow.actors import Refused, System
 from regrow.bus import MemoryBus
 
 README = Path(__file__).parent.parent / "README.md"
+GUIDE = Path(__file__).parent.parent / "docs" / "actors.md"
 SNIPPET = re.compile(r"<!-- snippet: (?P<name>\S+) -->\n```python\n(?P<code>.*?)```", re.DOTALL)
 
 pytestmark = pytest.mark.asyncio
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.asyncio
 @pytest.fixture
 def snippets(tmp_path: Path) -> Iterator[dict[str, Any]]:
     modules: dict[str, Any] = {}
-    for found in SNIPPET.finditer(README.read_text(encoding="utf-8")):
+    for found in SNIPPET.finditer(README.read_text(encoding="utf-8") + GUIDE.read_text(encoding="utf-8")):
         path = tmp_path / found["name"]
         path.write_text(found["code"], encoding="utf-8")
         name = f"readme_{path.stem}"
@@ -56,6 +57,22 @@ async def test_the_triage_agent_names_a_queue(snippets: dict[str, Any]) -> None:
     async with system.host(MemoryBus(system.name)) as node:
         assert await node.ref(triage.Triage, "anna").ask(triage.Sort(ticket="my invoice is wrong")) == "billing"
         assert node.host.statistics["steps_run"] == 3
+
+
+async def test_the_cart_keeps_what_was_put_into_it(snippets: dict[str, Any]) -> None:
+    cart = snippets["cart.py"]
+    bus = MemoryBus(cart.app.name)
+    for count in (1, 2):
+        async with cart.app.checked().host(bus) as node:
+            assert await node.ref(cart.Cart, "anna").ask(cart.Put(item="milk")) == count
+
+
+async def test_the_books_are_closed_by_a_schedule(snippets: dict[str, Any]) -> None:
+    nightly = snippets["nightly.py"]
+    bus = MemoryBus(nightly.app.name)
+    async with nightly.app.host(bus):
+        pass
+    assert [each.kind for each in await bus.log.addresses()] == ["rg_schedule"]
 
 
 async def test_the_two_commands_are_what_the_makefile_offers() -> None:

@@ -280,9 +280,6 @@ async def test_any_name_will_do(bus: Bus, bell: Bell) -> None:
         assert await pending(bus) == {}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Image takes a timer without a name for none, and leaves it pending when it fires"
-)
 async def test_a_timer_whose_name_is_empty_is_a_timer(bus: Bus, bell: Bell) -> None:
     async with serving(bus, bell) as node:
         await do(node, Timer("", "t", at_ms=PAST_MS))

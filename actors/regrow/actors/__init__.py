@@ -28,6 +28,7 @@ from regrow.actors.policy import Policy
 from regrow.actors.projecting import PositionMoved, Positions, ProjectionFailed
 from regrow.actors.projection import HistoryIncomplete, Projection
 from regrow.actors.ref import Ref
+from regrow.actors.schedule import Schedule
 from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System
 from regrow.actors.tool import Retry, Tool, tool
@@ -64,6 +65,7 @@ __all__ = [
     "Ref",
     "Refused",
     "Retry",
+    "Schedule",
     "StateChangedOutsideEvent",
     "StepContext",
     "StepFailed",

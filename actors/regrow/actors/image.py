@@ -186,7 +186,7 @@ class Image(msgspec.Struct, omit_defaults=True):
 
     def _change_timers(self, turn: Turn, sequence: int) -> tuple[str, ...]:
         """Takes off the timer that fired, sets the new ones; the ids of those that were replaced or cancelled."""
-        if turn.cause.timer:
+        if turn.cause.type == "timer":
             self.timers.pop(turn.cause.timer, None)
         over: list[str] = []
         for index, change in enumerate(turn.timers):
