@@ -35,7 +35,8 @@ Holes
   H8   reading beside roll-ups: test_readers_beside_rollups_fold_what_the_writers_meant_…,
        log: test_a_reader_never_sees_what_a_rollup_replaced, test_a_large_log_that_is_rolled_up_between_two_pages_…
   M7   the fence fails open: test_a_fence_that_is_empty_or_misspelt_is_none_to_the_server, test_the_fence_that_we_write_stops_…,
-       test_no_sequence_gives_an_empty_fence_…, test_one_module_alone_knows_…, contract: test_a_stale_fence_is_refused_…
+       test_no_sequence_gives_an_empty_fence_…, test_one_module_alone_knows_…, contract: test_a_stale_fence_is_refused_…,
+       faults: test_a_node_does_not_start_where_the_fence_does_not_arrive, test_the_fence_is_tried_at_the_start_and_nothing_is_stored
 
 Traps, as numbered in the notes on nats-server
   1 test_a_refused_append_is_heard_on_the_logs_subject_and_never_live   2 contract: test_a_record_that_fits_only_without_its_headers_…,

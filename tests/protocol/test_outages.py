@@ -181,11 +181,16 @@ async def test_a_server_killed_twice_under_load_stores_each_record_and_each_rela
     unknown = 0
 
     async def write(bus: NatsBus, address: Address) -> list[int]:
-        nonlocal unknown
         sequences = [0]
         for number in range(30):
             rid = f"{address.key}.{number}"
             sequences.append(await bus.log.append(address, record(rid), rid=rid, after=sequences[-1]))
+        return sequences[1:]
+
+    async def relay(bus: NatsBus, address: Address) -> None:
+        nonlocal unknown
+        for number in range(30):
+            rid = f"{address.key}.{number}"
             while True:
                 try:
                     await bus.mail.post("act", address, rid.encode(), message_id=f"{bus.epoch}.0.{rid}")
@@ -193,7 +198,6 @@ async def test_a_server_killed_twice_under_load_stores_each_record_and_each_rela
                 except (RequestTimeout, NoResponder, Unreachable):
                     unknown += 1
                     await bus.log.read(BOB)  # comes back when the server has
-        return sequences[1:]
 
     async with mortal(store_dir) as (port, kill), AsyncExitStack() as stack:
         client = await connect(stack, port)
@@ -201,6 +205,8 @@ async def test_a_server_killed_twice_under_load_stores_each_record_and_each_rela
         await stack.enter_async_context(bus.mail.serve(inbox.put_nowait, unexpected))
         async with asyncio.timeout(2 * WAIT_S), asyncio.TaskGroup() as tasks:
             writers = [tasks.create_task(write(bus, address)) for address in addresses]
+            for address in addresses:
+                tasks.create_task(relay(bus, address))
             got = await take(inbox, 200)
             await kill()
             got += await take(inbox, 300)

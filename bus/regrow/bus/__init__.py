@@ -1,10 +1,13 @@
 """The bus of regrow: event logs, mailboxes and requests on NATS, or in memory under the same contract."""
 
+from regrow.bus.api import ApiError
 from regrow.bus.codec import decode, encode, record_id
 from regrow.bus.errors import (
     AccessDenied,
+    AddressUnusable,
     BusError,
     ClaimMissing,
+    ConnectionLost,
     DiskFull,
     MailboxFull,
     NoResponder,
@@ -34,21 +37,35 @@ from regrow.bus.port import (
     Followed,
     Holding,
     Mail,
+    Receive,
     Request,
     Stored,
 )
 from regrow.bus.server import EmbeddedServer
 from regrow.bus.streams import Finding
-from regrow.bus.subjects import Address, Box, Subjects, check_address, check_name, escape, unescape
+from regrow.bus.subjects import (
+    Address,
+    Box,
+    Subjects,
+    check_address,
+    check_name,
+    escape,
+    log_number,
+    shard_of,
+    unescape,
+)
 
 __all__ = [
     "AccessDenied",
     "Address",
+    "AddressUnusable",
+    "ApiError",
     "Box",
     "Buried",
     "Bus",
     "BusError",
     "ClaimMissing",
+    "ConnectionLost",
     "DeadLetters",
     "Delivery",
     "DiskFull",
@@ -65,6 +82,7 @@ __all__ = [
     "PayloadTooLarge",
     "PortInUse",
     "ReadBroken",
+    "Receive",
     "Request",
     "RequestTimeout",
     "ServerFailed",
@@ -85,8 +103,10 @@ __all__ = [
     "decode",
     "encode",
     "escape",
+    "log_number",
     "make_store",
     "open_bus",
     "record_id",
+    "shard_of",
     "unescape",
 ]

@@ -182,10 +182,10 @@ class StoreFull(BusError):
     """The server or the account has no room left for this subject, or for a stream that reserves some bytes of its own."""
 
     subject: str
-    reserved_bytes: int = 0
+    reserved_bytes: int | None = None
 
     def __str__(self) -> str:
-        if self.reserved_bytes:
+        if self.reserved_bytes is not None:
             return (
                 f"the server has no room for the stream {self.subject}, which reserves {self.reserved_bytes / 1024**3:g} GiB "
                 "for waiting mail: raise max_file_store in its configuration, or the storage limit of the account"

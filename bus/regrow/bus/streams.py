@@ -245,7 +245,7 @@ async def _create(api: JetStreamApi, config: Config) -> bool:
         answer = await api.call(f"STREAM.CREATE.{config['name']}", config)
     except ApiError as error:
         if error.refusal.err_code in NO_ROOM:
-            raise StoreFull(config["name"], max(config["max_bytes"], 0)) from error
+            raise StoreFull(config["name"], config["max_bytes"] if config["max_bytes"] > 0 else None) from error
         if error.refusal.err_code != STREAM_NAME_TAKEN:
             raise
         return False
