@@ -29,6 +29,10 @@ from regrow.bus.streams import check_streams, open_streams, stream_configs
 from regrow.bus.subjects import BOXES, SHARDS, Subjects
 
 CHUNK_BYTES = 256 * 1024
+RESTORE_CHUNK_BYTES = 16 * 1024
+"""The server gives a part up that it has not stored within 5 s. A part is compressed, and a server that syncs each message stores
+about a thousand of them in a second, so parts are small. Such a server takes its time; one that does not sync is 100 times faster.
+"""
 CHUNK_TIMEOUT_S = 60.0
 """How long the server may be silent in the middle of a stream."""
 RESTORE_TIMEOUT_S = 600.0
@@ -216,7 +220,7 @@ async def _restore(replies: ReplyInbox, api: JetStreamApi, name: str, folder: Pa
     with file:
         answer = await api.call(f"STREAM.RESTORE.{name}", {"config": settings.config, "state": settings.state})
         deliver = str(answer["deliver_subject"])
-        while data := file.read(CHUNK_BYTES):
+        while data := file.read(RESTORE_CHUNK_BYTES):
             await _give(replies, name, deliver, data)
         state = (await _give(replies, name, deliver, b"")).get("state", {})
     if any(state.get(each) != settings.state[each] for each in ("last_seq", "messages")):

@@ -1,6 +1,8 @@
 """The server that an operator's command works on: one that runs, or the store of an embedded one that does not."""
 
 import argparse
+import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,9 +38,11 @@ async def reached(chosen: argparse.Namespace, name: str, *, new: bool = False) -
         async with _connected(address, name) as client:
             yield client
         return
-    server = EmbeddedServer(_store(chosen.store, new=new), binary=chosen_binary())
+    # What is made anew is on the disk when all of it is there; to sync each message meanwhile would take a hundred times as long.
+    server = EmbeddedServer(_store(chosen.store, new=new), "process" if new else "disk", binary=chosen_binary())
     async with server, _connected(ServerAddress(url=server.url), name) as client:
         yield client
+        await asyncio.to_thread(os.sync)
 
 
 @asynccontextmanager
