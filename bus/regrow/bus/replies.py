@@ -9,6 +9,7 @@ the server refused these credentials has no answer either: the oldest request to
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple, Self
@@ -30,7 +31,9 @@ STATUS = "Status"
 DESCRIPTION = "Description"
 NO_RESPONDERS = "503"
 WATCH_S = 0.1
-"""How often the inbox looks whether the connection is another one."""
+"""How often the inbox looks whether the connection is another one, and whose time is over."""
+EXACT_S = 2.0
+"""Shorter time limits have a timer of their own: setting one costs as much as the question, and a long limit need not be exact."""
 
 
 class _Waiting(NamedTuple):
@@ -39,6 +42,8 @@ class _Waiting(NamedTuple):
     connection: int
     on_denied: OnDenied | None
     subject: str
+    due_s: float = math.inf
+    """When its time is over, by the loop's clock."""
 
 
 class ReplyInbox:
@@ -85,17 +90,19 @@ class ReplyInbox:
         on_denied: OnDenied | None = None,
         *,
         subject: str = "",
+        due_s: float = math.inf,
     ) -> str:
         """A fresh reply subject; every message to it goes to the callback until ``close``.
 
-        ``on_lost`` is called when the connection, over which the question must go out before the next ``await``, broke;
-        ``on_denied`` when the server refused these credentials the publish of the question to ``subject``.
+        ``on_lost`` is called when the connection, over which the question must go out before the next ``await``, broke, and at
+        the first look after ``due_s``; ``on_denied`` when the server refused these credentials the publish of the question to
+        ``subject``.
         """
         self._next += 1
         reply = f"{self._prefix}.{self._next}"
         # What is published while nats-py reconnects waits in its buffer and goes out over the next connection.
         connection = self._client.stats["reconnects"] + (not self._client.is_connected)
-        self._waiting[reply] = _Waiting(on_reply, on_lost, connection, on_denied, subject)
+        self._waiting[reply] = _Waiting(on_reply, on_lost, connection, on_denied, subject, due_s)
         return reply
 
     def close(self, subject: str) -> None:
@@ -146,17 +153,20 @@ class ReplyInbox:
             if not answer.done():
                 answer.set_exception(error)
 
-        def give_up(after_s: float | None = None) -> None:
-            fail(RequestTimeout(subject, after_s))
+        due_s = loop.time() + timeout_s
 
-        reply = self.open(settle, give_up, fail, subject=subject)
-        timer = loop.call_later(timeout_s, give_up, timeout_s)
+        def give_up() -> None:
+            fail(RequestTimeout(subject, timeout_s if loop.time() >= due_s else None))
+
+        reply = self.open(settle, give_up, fail, subject=subject, due_s=due_s)
+        timer = loop.call_at(due_s, give_up) if timeout_s < EXACT_S else None
         try:
             await self.send(subject, body, reply, headers)
             message = await answer
         finally:
             self.close(reply)
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             answer.cancel()
         if status(message) == NO_RESPONDERS:
             raise NoResponder(subject)
@@ -188,7 +198,10 @@ class ReplyInbox:
             self._lose(list(self._waiting))
             self._tell()
             return
-        self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look)
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(WATCH_S, self._look)
+        now_s = loop.time()
+        self._lose([key for key, each in self._waiting.items() if each.due_s <= now_s])
         connection: int = self._client.stats["reconnects"]
         if connection != self._connection:
             self._connection = connection
