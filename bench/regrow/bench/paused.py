@@ -66,7 +66,7 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
     stale_answers: int
     """Queries that the old owner answered from a state older than what had been acknowledged before they were sent."""
     old_answers: int
-    """Queries that the old owner answered at all after it went on."""
+    """Queries that the old owner answered at all after it went on, such as one that it was just answering when it was stopped."""
     sends: int
     relayed_before: int
     """Sends that had been relayed when the owner was stopped."""

@@ -29,7 +29,8 @@ OWNERS = 100
 NAMES = 20
 """Timers of each owner in the line of ``regrow bench``."""
 LEAD_S = 1.0
-"""Between the last timer that is set and the time when all are due."""
+"""Between the first timer that is set and the time when all are due; less where there is less to set."""
+LEAD_MIN_S = 0.2
 SETS_AT_ONCE = 100
 POLL_S = 0.02
 ARRIVE_TIMEOUT_S = 120.0
@@ -226,17 +227,17 @@ class RawTimers:
 
 async def timers(plan: Plan) -> list[Result]:
     """``timer_late_p99_ms``: timers of many owners, all due at once, from the due time until they reach their owners."""
-    owners = plan.count(OWNERS)
+    owners, lead_s = plan.count(OWNERS), max(LEAD_MIN_S, LEAD_S * plan.scale)
     async with stage("process") as here:
         clockwork, raw = Clockwork(here.bus), RawTimers(here.client, here.raw)
         await raw.prepare()
         async with clockwork.system.host(clockwork.bus) as node:
 
             async def ours() -> float:
-                return (await clockwork.fire(node, owners, NAMES, LEAD_S)).late_ms.p99
+                return (await clockwork.fire(node, owners, NAMES, lead_s)).late_ms.p99
 
             async def floor() -> float:
-                return quantile(await raw.fire(owners * NAMES, LEAD_S), 0.99)
+                return quantile(await raw.fire(owners * NAMES, lead_s), 0.99)
 
             found = await compare(plan, "timers", "timer_late_p99_ms", "ms", ours, floor, better="lower")
     return [found]
