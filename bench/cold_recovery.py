@@ -6,7 +6,7 @@ rolled up, and the same of raw appends and raw reads. Exits 1 when recoveries ma
     python bench/cold_recovery.py
     python bench/cold_recovery.py --actors 1000 --rounds 20 --seconds 1 --json
 
-It takes about three minutes and stops what it starts.
+It takes four to five minutes and stops what it starts.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ Exits 1 when recovery reaches less than half of the raw read, or an ask to a rol
     python bench/large_log.py
     python bench/large_log.py --events 20000 --repeat 1 --actors 0 --json
 
-It takes about seven minutes, more than two of them for the server to clean up its files (none with ``--actors 0``). It stops what
+It takes about eight minutes, more than two of them for the server to clean up its files (none with ``--actors 0``). It stops what
 it starts.
 """
 

@@ -7,7 +7,7 @@ actor is more than 1.5 times that without it (medians of the repeats).
     python bench/parked_neighbour.py
     python bench/parked_neighbour.py --durability disk --json
 
-It takes about three minutes and stops what it starts.
+It takes about two minutes and stops what it starts.
 """
 
 import asyncio
