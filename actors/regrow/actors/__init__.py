@@ -1,8 +1,10 @@
 """The programming model of regrow: actors, messages, events, tools, and the system that runs them."""
 
 from regrow.actors.actor import Actor
+from regrow.actors.administration import Administration, DeletionWaits, NoActor, Purged
 from regrow.actors.application import NoApplication, load_system
 from regrow.actors.client import Client
+from regrow.actors.dead_letter import DeadLetter, DeadLetters, NoDeadLetter, NotReplayable
 from regrow.actors.errors import (
     ActorError,
     ActorStopped,
@@ -24,6 +26,7 @@ from regrow.actors.happening import Recorded
 from regrow.actors.local import LocalActor, LocalRef, LocalSystem
 from regrow.actors.local_cell import LocalPolicy
 from regrow.actors.message import Event, Message
+from regrow.actors.overview import Overview
 from regrow.actors.policy import Policy
 from regrow.actors.projecting import PositionMoved, Positions, ProjectionFailed
 from regrow.actors.projection import HistoryIncomplete, Projection
@@ -38,11 +41,15 @@ __all__ = [
     "Actor",
     "ActorError",
     "ActorStopped",
+    "Administration",
     "AmbiguousStep",
     "AskFailed",
     "AskTimeout",
     "Client",
+    "DeadLetter",
+    "DeadLetters",
     "DefinitionError",
+    "DeletionWaits",
     "Drift",
     "Event",
     "Failure",
@@ -54,13 +61,18 @@ __all__ = [
     "LocalRef",
     "LocalSystem",
     "Message",
+    "NoActor",
     "NoApplication",
+    "NoDeadLetter",
     "Node",
+    "NotReplayable",
+    "Overview",
     "Policy",
     "PositionMoved",
     "Positions",
     "Projection",
     "ProjectionFailed",
+    "Purged",
     "Recorded",
     "Ref",
     "Refused",

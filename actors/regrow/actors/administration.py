@@ -24,6 +24,8 @@ from regrow.actors.wire import DELETE
 from regrow.bus import Address, Bus, check_address, headers
 from regrow.bus.api import together
 
+RESERVED = "rg_"
+"""How the kinds of the runtime's own actors begin."""
 AT_ONCE = 32
 """Logs that are read, or orders that are given, together."""
 LOOK_FIRST_S = 0.05
@@ -69,8 +71,14 @@ class Administration:
         self.dead_letters = DeadLetters(bus)
 
     async def actors(self, kind: str | None = None, prefix: str = "") -> Sequence[Address]:
-        """Every actor that has a log and whose key begins so, sorted; one that was deleted still has its tombstone."""
-        return sorted(each for each in await self._bus.log.addresses(kind) if each.key.startswith(prefix))
+        """Every actor that has a log and whose key begins so, sorted; one that was deleted still has its tombstone.
+
+        The runtime's own, such as those that keep schedules, are named only where their kind is asked for.
+        """
+        found = await self._bus.log.addresses(kind)
+        return sorted(
+            each for each in found if each.key.startswith(prefix) and (kind or not each.kind.startswith(RESERVED))
+        )
 
     async def show(self, kind: str, key: str) -> Overview:
         """How an actor stands. Raises ``NoActor``, and what stands in the way of reading its log."""

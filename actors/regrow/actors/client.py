@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from regrow.actors.actor import Actor
+from regrow.actors.administration import Administration
 from regrow.actors.asking import ask, post, query
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.definition import definition_of
@@ -41,6 +42,11 @@ class Client:
         self._deadlines = Deadlines()
         self._nonce = secrets.token_hex(12)
         self._numbers = count()
+
+    @property
+    def administration(self) -> Administration:
+        """What operators do: look at actors, delete them, decide on dead letters."""
+        return Administration(self._bus)
 
     def ref(self, kind: type[Actor], key: str) -> Ref:
         """A reference to the actor of that kind and key."""
