@@ -24,7 +24,7 @@ from regrow.actors.wire import DELETE
 from regrow.bus import Address, Bus, check_address, headers
 from regrow.bus.api import together
 
-RESERVED = "rg_"
+RUNTIME = "rg_"
 """How the kinds of the runtime's own actors begin."""
 AT_ONCE = 32
 """Logs that are read, or orders that are given, together."""
@@ -77,7 +77,7 @@ class Administration:
         """
         found = await self._bus.log.addresses(kind)
         return sorted(
-            each for each in found if each.key.startswith(prefix) and (kind or not each.kind.startswith(RESERVED))
+            each for each in found if each.key.startswith(prefix) and (kind or not each.kind.startswith(RUNTIME))
         )
 
     async def show(self, kind: str, key: str) -> Overview:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from regrow.actors.actor import Actor
+from regrow.actors.administration import RUNTIME
 from regrow.actors.client import Client
 from regrow.actors.definition import definition_of
 from regrow.actors.errors import DefinitionError
@@ -157,7 +158,7 @@ def _by_name(actors: Sequence[type[Actor] | Kind]) -> dict[str, Kind]:
     for each in actors:
         kind = each if isinstance(each, Kind) else Kind(actor=each)
         name = definition_of(kind.actor).kind
-        if name == RESERVED:
+        if name.startswith(RUNTIME):
             raise DefinitionError(f"the kind {name!r} is the runtime's own; give {kind.actor.__name__} another one")
         if name in kinds:
             raise DefinitionError(

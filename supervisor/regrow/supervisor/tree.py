@@ -158,7 +158,7 @@ class Tree:
 
     def _log_death(self, slot: _Slot, cause: Exit, action: str) -> None:
         # The class of an error, never its text: that may hold what a user wrote.
-        log = _log.info if is_clean(cause) else _log.warning
+        log = _log.warning if not is_clean(cause) else _log.debug if action == "remove" else _log.info
         error = error_of(cause)
         log(
             "child_died",
