@@ -1,0 +1,106 @@
+# ruff: noqa: ASYNC110  (what a mailbox holds, or another process did, can only be looked at)
+"""Holes H1, C5 and H5, with real processes on a real server: who finds what a killed one left half done."""
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from regrow.actors import AskTimeout
+from regrow.actors.asking import query
+from regrow.actors.dead_letter import DeadLetters
+from regrow.bus import Address, EmbeddedServer, NatsBus, headers
+
+pytestmark = pytest.mark.asyncio
+
+APP = Path(__file__).parent / "apps" / "victim.py"
+
+
+@asynccontextmanager
+async def life(
+    server: EmbeddedServer, app: str, witness: Path, where: str = "never", number: int = 0
+) -> AsyncGenerator[Process]:
+    """The application in a process of its own, killed at the end of the block."""
+    arguments = (str(APP), server.url, app, str(witness), where, str(number))
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+async def ask(bus: NatsBus, key: str, body: bytes, message_id: str) -> bytes:
+    """The reply to a message that is put into the mailbox once."""
+    replies: asyncio.Queue[bytes] = asyncio.Queue()
+    async with bus.expect_reply(lambda reply: replies.put_nowait(reply.body)) as subject:
+        given = {headers.ID: message_id, headers.REPLY: subject}
+        await bus.mail.post("in", Address("victim", key), body, given)
+        return await replies.get()
+
+
+async def totals(bus: NatsBus, key: str) -> dict[str, list[int]]:
+    address = Address("victim", key)
+    while True:
+        try:
+            outcome = await query(bus, address, b'{"type":"Totals"}', 1.0)
+            break
+        except AskTimeout:
+            continue
+    return msgspec.json.decode(outcome.value, type=dict[str, list[int]])
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("append<", 1),  # Begun and Asked
+        ("append>", 1),
+        ("relay<", 1),  # the ask
+        ("relay>", 1),
+        ("append>", 2),  # the bank's turn
+        ("relay<", 2),  # its answer
+        ("relay>", 2),
+        ("append>", 3),  # the step that is the ask
+        ("append>", 4),
+        ("append>", 5),  # the turn
+        ("relay>", 3),  # its first send
+        ("relay>", 4),
+    ],
+)
+async def test_what_a_killed_process_left_half_done_is_finished_once(
+    nats_server: EmbeddedServer, nats_bus: NatsBus, app: str, tmp_path: Path, where: str, number: int
+) -> None:
+    """Nobody keeps an index of unfinished turns: the mail that such a turn holds comes again."""
+    witness = tmp_path / "witness"
+    witness.touch()
+    asking = asyncio.create_task(ask(nats_bus, "x", b'{"type":"Book","number":5}', "b"))
+    async with life(nats_server, app, witness, where, number) as process:
+        assert await process.wait() == -signal.SIGKILL
+    async with life(nats_server, app, witness):
+        if not asking.done():
+            done = asyncio.create_task(ask(nats_bus, "x", b'{"type":"Book","number":5}', "b"))
+            await asyncio.wait((asking, done), return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel()
+            asking = done
+        assert await asking == b"6"
+        expected: dict[str, dict[str, list[int]]] = {
+            "x": {"book": [5], "tick": [5]},
+            "bank-x": {"charge": [5]},
+            "note-x": {"note": [5, 105]},
+        }
+        while {key: await totals(nats_bus, key) for key in expected} != expected:
+            await asyncio.sleep(0.02)
+        for key in expected:
+            assert await ask(nats_bus, key, b'{"type":"Add","amount":1}', "after") == b"1"
+        assert {key: each | {"add": [1]} for key, each in expected.items()} == {
+            key: await totals(nats_bus, key) for key in expected
+        }
+    assert witness.read_text().splitlines().count("weigh 5") <= 2
+    assert not await DeadLetters(nats_bus).list()
