@@ -442,7 +442,8 @@ async def test_a_record_larger_than_a_message_is_put_aside_and_its_reply_too_lar
 ) -> None:
     bus = await open_another()
     async with system(app_name).host(bus) as node:
-        assert len(await node.ref(Counter, "a").ask(Bloat())) == 9 << 20
+        bloated: str = await node.ref(Counter, "a").ask(Bloat())
+        assert len(bloated) == 9 << 20
         with pytest.raises(AskFailed, match="the turn is recorded, but its reply is not sent"):
             await Client(bus).ref(Counter, "a").ask(Bloat())
     async with system(app_name).host(await open_another()) as node:
@@ -640,13 +641,13 @@ async def test_an_actor_that_cannot_go_on_is_tried_again(open_another: OpenBus, 
     real, whole = bus.log.read, asyncio.Event()
     broken = 1
 
-    async def read(address: Address) -> list[Stored]:
+    async def read(address: Address, after: int = 0) -> list[Stored]:
         nonlocal broken
         broken -= 1
         if broken >= 0:
             raise Undecodable("record", "for a moment")
         whole.set()
-        return await real(address)
+        return await real(address, after)
 
     bus.log.read = read  # type: ignore[method-assign]
     async with system(app_name, Policy(mend_after_s=0.01)).host(bus) as node:

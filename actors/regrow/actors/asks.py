@@ -119,7 +119,8 @@ class Asks:
         known = self._arrived.get(pending.mark)
         if known is not None:
             return known[0]
-        waiting = self._waiting[pending.mark] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[pending.mark] = waiting
         try:
             async with asyncio.timeout((pending.asked.deadline_ms - self._asker.now_ms()) / 1000):
                 return await waiting

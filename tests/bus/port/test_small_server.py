@@ -10,6 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from regrow.bus import Address, EmbeddedServer, NatsBus, StoreFull, encode, make_store, open_bus, server
+from regrow.bus.server import Durability
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -28,7 +29,11 @@ async def connected(
 ) -> AsyncGenerator[Client]:
     """A connection to a server whose configuration was changed."""
     configuration = server.configuration
-    monkeypatch.setattr(server, "configuration", lambda *given: settle(configuration(*given)))
+
+    def changed(store: Path, durability: Durability, port: int, max_payload_bytes: int) -> str:
+        return settle(configuration(store, durability, port, max_payload_bytes))
+
+    monkeypatch.setattr(server, "configuration", changed)
     async with EmbeddedServer(store, durability="process", max_payload_bytes=1 << 20) as running:
         client = await nats.connect(running.url, max_reconnect_attempts=-1, reconnect_time_wait=0.02)
         try:
