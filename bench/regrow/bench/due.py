@@ -8,12 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from regrow.actors import Kind, Policy, System
 from regrow.bench.plan import loop_name
 from regrow.bench.raw import raw_log
 from regrow.bench.sample import Compared, Sample, compared, quantile
 from regrow.bench.stage import APP
-from regrow.bench.timers import Clockwork, Firing, Owner, RawTimers
+from regrow.bench.timers import Clockwork, Firing, RawTimers
 from regrow.bus import EmbeddedServer, open_bus
 from regrow.bus.connection import ServerAddress, close, connect
 from regrow.bus.server import Durability
@@ -54,8 +53,7 @@ async def be_due(
         stack.push_async_callback(close, client)
         bus = await stack.enter_async_context(open_bus(client, APP, create=True))
         clockwork = Clockwork(bus)
-        system = System(APP, [Kind(actor=Owner, policy=Policy(snapshot_every=1_000_000))])
-        node = await stack.enter_async_context(system.host(clockwork.bus))
+        node = await stack.enter_async_context(clockwork.system.host(clockwork.bus))
 
         async def kill() -> None:
             os.kill(server.pid, signal.SIGKILL)
