@@ -18,6 +18,9 @@ _log = structlog.get_logger(__name__)
 
 RESEND_FIRST_S = 10.0
 """An ask without a reply is sent again after this time, then after twice as long each time."""
+QUERY_FIRST_S = 2.0
+"""A query without an answer is asked again after this time, then after twice as long each time: nodes that do not hold the
+actor's shard hear it too and say nothing."""
 RETRY_S = 0.25
 TRANSIENT = (RequestTimeout, NoResponder, Unreachable)
 """What a mailbox says while its server restarts."""
@@ -65,12 +68,15 @@ async def ask(bus: Bus, box: Box, to: Address, body: bytes, given: Mapping[str, 
 async def query(bus: Bus, to: Address, body: bytes, timeout_s: float) -> Outcome:
     """A query's answer from whoever serves the actor's shard; asked again while nobody does. Raises ``AskTimeout``."""
     deadline = asyncio.get_running_loop().time() + timeout_s
+    wait_s = QUERY_FIRST_S
     while True:
         left_s = deadline - asyncio.get_running_loop().time()
         if left_s <= 0:
             raise AskTimeout(str(to), timeout_s)
         try:
-            return outcome_of(await bus.request(bus.subjects.query(to), body, timeout_s=left_s))
+            return outcome_of(await bus.request(bus.subjects.query(to), body, timeout_s=min(wait_s, left_s)))
+        except RequestTimeout:
+            wait_s *= 2  # whoever heard it may not have been the holder of the shard; or he takes his time
         except TRANSIENT as error:
             _log.debug("query not answered yet", actor=str(to), error=str(error))
             await asyncio.sleep(min(RETRY_S, left_s))

@@ -98,6 +98,8 @@ class Asks:
     async def acknowledge(self) -> None:
         """Acknowledges every answer that no pending ask belongs to: it is recorded, or came too late."""
         image = self._asker.image
+        if image.opened is None:
+            self._relaying.clear()
         for mark in [mark for mark in self._arrived if image.ask_of(mark) is None]:
             _, delivery = self._arrived.pop(mark)
             await delivery.ack()

@@ -7,7 +7,8 @@ lost a race for the log forgets what it holds, reads the log and lets the turn r
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -16,13 +17,14 @@ import structlog
 from regrow.actors.actor import Actor
 from regrow.actors.asks import Asks
 from regrow.actors.dead_letter import bury
-from regrow.actors.errors import LATE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
+from regrow.actors.errors import DELETED, LATE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
 from regrow.actors.fold import state_json
-from regrow.actors.image import Image, Outbox
+from regrow.actors.image import Answer, Image, Outbox
 from regrow.actors.mailbox import Budget, Direct, Mailbox, Waiting
 from regrow.actors.message import Message
-from regrow.actors.outbox import Undeliverable, let_out
+from regrow.actors.outbox import Undeliverable, answer_ask, let_out
 from regrow.actors.policy import Policy, defect, refusal
+from regrow.actors.quarantine import ALONE_FROM, Quarantine
 from regrow.actors.records import Letter, Outcome, Position, SendFailed, Tombstone
 from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
@@ -30,13 +32,14 @@ from regrow.actors.tool import Remote
 from regrow.actors.turn import closing
 from regrow.actors.turns import Turns
 from regrow.actors.wire import is_reply, is_timer, letter_of, promoted_headers, reply_message, undecodable
-from regrow.bus import Address, Box, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable
+from regrow.bus import AccessDenied, Address, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable
 
 _log = structlog.get_logger(__name__)
 
 LETTERS_AT_ONCE = 64
 """Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
 RETRY_PAUSE_S = 0.25
+LANES = ("in", "act", "timer")
 
 
 class Surroundings(Protocol):
@@ -44,6 +47,7 @@ class Surroundings(Protocol):
 
     bus: Bus
     policy: Policy
+    quarantine: Quarantine
     budget: Budget
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
@@ -59,6 +63,9 @@ class Cell:
         self.address = address
         self.bus = host.bus
         self.policy = host.policy
+        self.quarantine = host.quarantine
+        self.progressed: Callable[[], None] = _alone_no_more
+        """The running turn has recorded a step or waits for another actor: it need not be alone any more."""
         self.start = host.start
         self.remote_tool = host.remote_tool
         self.port = host.port
@@ -74,11 +81,15 @@ class Cell:
         self._mail = Mailbox(host.budget)
         self._taking: Waiting | None = None
         self._promoted: dict[str, Direct] = {}
-        self._told: set[tuple[Box, int]] = set()
+        self._told: set[int] = set()
+        """Letters of the outside whose senders have heard of the trouble."""
         self._loading = asyncio.Lock()
         self._turns: Turns | None = None
         self._slot: Slot | None = None
         self._suspicious = False
+        """Whether an open turn may be what the last process died of."""
+        self._unproved = set(LANES)
+        """Lanes whose first suspect letter may be that."""
 
     @property
     def idle(self) -> bool:
@@ -98,7 +109,7 @@ class Cell:
 
     def put(self, delivery: Delivery) -> None:
         """Adds a message; one that is here already (it came again after a takeover) only renews its acknowledgement."""
-        if delivery.suspect and self._turns is None:
+        if delivery.suspect and len(self._unproved) == len(LANES):
             self._suspicious = True
         if is_reply(delivery):
             self.asks.put(delivery)
@@ -157,9 +168,9 @@ class Cell:
         """Tells everybody who waits, once, why the actor cannot go on; the messages stay in its mailbox, or are put there."""
         taking = self._taking
         for delivery in (*self._mail, *([] if taking is None or isinstance(taking, Direct) else [taking])):
-            if self.trouble is None or (delivery.box, delivery.sequence) in self._told:
+            if self.trouble is None or delivery.box == "act" or delivery.sequence in self._told:
                 continue
-            self._told.add((delivery.box, delivery.sequence))
+            self._told.add(delivery.sequence)
             await self._answer(letter_of(delivery), Outcome(failure=self.trouble))
         for direct in self._mail.take_direct():
             direct.settle(None)  # in its mailbox the message outlives the trouble, and this process
@@ -184,22 +195,26 @@ class Cell:
     async def promote(self, letter: Letter) -> Letter:
         """Puts an ask of this process into the runtime's mailbox, where a takeover finds it. It overtakes what waits there."""
         body, given = bytes(letter.body), promoted_headers(letter)
+        asked = self._taking
         while True:
             try:
                 sequence = await self.bus.mail.post("act", self.address, body, given, message_id=f"direct.{letter.id}")
                 break
+            except (PayloadTooLarge, AccessDenied):
+                raise
             except BusError as error:
                 _log.warning("an ask is not in its mailbox yet", actor=str(self.address), error=str(error))
                 await asyncio.sleep(RETRY_PAUSE_S)
         promoted = msgspec.structs.replace(letter, box="act", sequence=sequence, type="promoted")
-        if isinstance(self._taking, Direct):
-            self._taking.letter = promoted
-            self._promoted[letter.id] = self._taking
+        if isinstance(asked, Direct) and asked is self._taking and asked.letter.id == letter.id:
+            asked.letter = promoted  # not once its turn is over: a step that was left behind may have wanted this
+            self._promoted[letter.id] = asked
         return promoted
 
     def away(self) -> AbstractAsyncContextManager[None]:
         """While the block runs, the actor does not count among the active ones: it only waits for another actor."""
         assert self._slot is not None
+        self.progressed()
         return self._slot.away()
 
     def now_ms(self) -> int:
@@ -217,11 +232,11 @@ class Cell:
             await self._let_out(turns, image.outbox)
         if image.opened is not None:
             letter = image.opened.letter
-            if self._suspicious:
-                self._suspicious = False
-                await turns.count_start(letter, image.opened.starts + 1)
+            suspicious, self._suspicious = self._suspicious, False
+            self._unproved.clear()
             await self.asks.relay_again()
-            await self._run(turns, letter, self._definition.decode_message(letter.body))
+            message = self._definition.decode_message(letter.body)
+            await self._run(turns, letter, message, start=image.opened.starts + 1 if suspicious else 1)
         if self.asks:
             await self.asks.acknowledge()
 
@@ -230,16 +245,35 @@ class Cell:
         if isinstance(waiting, Direct):
             await self._handle(turns, waiting.letter)
         elif await waiting.fetch():
-            letter = letter_of(waiting)
+            letter = await self._letter(waiting)
+            if letter is None:
+                return
             if letter.type == "promoted":  # it comes out in its turn: what lay before it has been taken
                 self.act_passed = letter.sequence
-            if self._suspicious and waiting.suspect and not turns.image.taken(letter):
-                await turns.count_start(letter, 2)
-            await self._handle(turns, letter)
-        self._suspicious = False
+            await self._handle(turns, letter, suspect=waiting.suspect)
         await self._ack()
 
-    async def _handle(self, turns: Turns, letter: Letter) -> None:
+    async def _letter(self, waiting: Delivery) -> Letter | None:
+        """What came out of a mailbox; None, and a dead letter, for what no runtime has put there."""
+        try:
+            return letter_of(waiting)
+        except ValueError as error:
+            broken = Letter(
+                waiting.box, waiting.sequence, f"{waiting.box}-{waiting.sequence}", msgspec.Raw(waiting.body)
+            )
+            await self._refuse(broken, undecodable(Undecodable("headers", str(error))))
+            await self._ack()
+            return None
+
+    def _start_of(self, letter: Letter, *, suspect: bool) -> int:
+        """2 for the letter that was first in its lane when the last process died, else 1."""
+        lane = "timer" if letter.type == "timer" else letter.box
+        if letter.type == "direct" or lane not in self._unproved:
+            return 1
+        self._unproved.discard(lane)
+        return 2 if suspect else 1
+
+    async def _handle(self, turns: Turns, letter: Letter, *, suspect: bool = False) -> None:
         image = turns.image
         if image.taken(letter):
             await self._answer(letter, image.reply_to(letter))
@@ -255,16 +289,25 @@ class Cell:
                 await self._refuse(letter, undecodable(error))
                 return
             if type(message) in self._definition.commands:
-                await self._run(turns, letter, message)
+                await self._run(turns, letter, message, start=self._start_of(letter, suspect=suspect))
             else:
                 await self._query(turns, letter, message)
 
-    async def _run(self, turns: Turns, letter: Letter, message: Message[Any]) -> None:
+    async def _run(self, turns: Turns, letter: Letter, message: Message[Any], *, start: int = 1) -> None:
         """One turn: recorded, then the reply and what it sent; the acknowledgement comes only then."""
-        letter = await turns.run(letter, message)
+        run = turns.run if start == 1 else partial(self._run_suspect, turns, start)
+        letter = await run(letter, message)
         await self._answer(letter, turns.image.reply_to(letter))
         if turns.image.outbox is not None:
             await self._let_out(turns, turns.image.outbox)
+
+    async def _run_suspect(self, turns: Turns, start: int, letter: Letter, message: Message[Any]) -> Letter:
+        """A turn at which processes have died: its start is in the log before it runs, and at last it runs alone."""
+        async with AsyncExitStack() as alone:
+            if start >= ALONE_FROM:
+                self.progressed = await alone.enter_async_context(self.quarantine.alone())
+            await turns.count_start(letter, start)
+            return await turns.run(letter, message)
 
     async def _query(self, turns: Turns, letter: Letter, message: Message[Any]) -> None:
         """A query out of the mailbox; one that is to be consistent is recorded, which only the owner of the log can do."""
@@ -291,6 +334,8 @@ class Cell:
         """A message that no build of this actor could read: it goes to the dead letters."""
         assert outcome.failure is not None
         await bury(self.bus, self.address, letter, outcome.failure)
+        if letter.type == "ask":
+            await answer_ask(self.bus, Answer(letter.sender, letter.id, outcome))
         await self._answer(letter, outcome)
 
     async def _delete(self, turns: Turns, letter: Letter) -> None:
@@ -303,6 +348,9 @@ class Cell:
         await self._clean_up()
         for waiting in self._mail.drop_until({"in": position.in_seq, "act": position.act_seq}):
             await waiting.ack()
+        for direct in self._promoted.values():
+            direct.settle(Outcome(failure=failure(DELETED, f"{self.address} was deleted while this ask waited")))
+        self._promoted.clear()
 
     async def _clean_up(self) -> None:
         """Removes what a deleted actor left beside its log."""
@@ -337,7 +385,7 @@ class Cell:
             acknowledged = self._taking
             await acknowledged.ack()
         if acknowledged is not None:
-            self._told.discard((acknowledged.box, acknowledged.sequence))
+            self._told.discard(acknowledged.sequence)
         self._taking = None
 
     async def _loaded(self) -> Turns:
@@ -348,3 +396,7 @@ class Cell:
                 self._turns = Turns(self._cls, self, held)
                 self.count("recoveries")
             return self._turns
+
+
+def _alone_no_more() -> None:
+    """A turn that is not suspected runs beside others."""

@@ -17,6 +17,7 @@ from regrow.actors.handler import Handler
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.ref import ASK_TIMEOUT_S, Ref
 from regrow.bus import Address, Bus, headers
+from regrow.bus.port import CLAIM_BYTES_MAX
 
 TOLD_KEPT = 10_000
 """Actors of whom the client remembers how far it has told them; an ask to one that is forgotten may overtake what was told."""
@@ -76,7 +77,7 @@ class Client:
 
     def _ask_here(self, to: Address, message_id: str, body: bytes) -> "asyncio.Future[Outcome | None] | None":
         """The outcome of an actor of this process; None when the ask has to go through the mailbox, under the same id."""
-        if self._here is None:
+        if self._here is None or len(body) > CLAIM_BYTES_MAX:
             return None
         told = self._told.get(to)
         if told is not None:

@@ -15,6 +15,7 @@ from regrow.actors.cell import Cell
 from regrow.actors.errors import CORRUPT, DRIFT, STORE, Drift, Failure, failure
 from regrow.actors.mailbox import Budget, Direct
 from regrow.actors.policy import Policy
+from regrow.actors.quarantine import Quarantine
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.slot import Slot
 from regrow.actors.tool import Remote
@@ -45,6 +46,7 @@ class Hosting(Protocol):
 
     bus: Bus
     budget: Budget
+    quarantine: Quarantine
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
@@ -58,6 +60,7 @@ class Group:
     def __init__(self, kind: Kind, host: Hosting) -> None:
         self.kind = kind
         self.bus = host.bus
+        self.quarantine = host.quarantine
         self.budget = host.budget
         self.policy = kind.policy
         self.start = host.start
@@ -154,6 +157,12 @@ class Group:
         try:
             async with Slot(self._active) as slot:
                 await cell.drain(slot)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            _log.error("an actor was cancelled by nobody; it reads its log again", actor=str(cell.address))
+            cell.forget()
         except Exception as error:  # the supervised edge of the runtime itself: one actor fails, its neighbours do not
             _log.exception("actor cannot go on; its mail waits", actor=str(cell.address), error=str(error))
             cell.trouble = trouble(error)

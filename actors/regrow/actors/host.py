@@ -14,6 +14,7 @@ from regrow.actors.group import Group, Kind
 from regrow.actors.lineage import task_factory
 from regrow.actors.mailbox import Budget
 from regrow.actors.memory import used_share
+from regrow.actors.quarantine import Quarantine
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.tool import Remote
 from regrow.actors.wire import letter_of, reply_message, reply_subject, undecodable
@@ -40,6 +41,7 @@ class Host:
         self.statistics: Counter[str] = Counter()
         """Counted since the start of the process: steps_run, steps_from_log, recoveries."""
         self.budget = Budget()
+        self.quarantine = Quarantine()
         self._remote = remote
         self._ports = ports
         self._groups = {name: Group(kind, self) for name, kind in kinds.items()}

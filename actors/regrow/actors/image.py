@@ -167,7 +167,7 @@ class Image(msgspec.Struct, omit_defaults=True):
 
     def open(self, message: Letter) -> Open:
         """The open turn of this message, begun now if it is not open."""
-        opened = self.opened
+        opened, self.deleted = self.opened, False
         if opened is None or (opened.letter.box, opened.letter.sequence) != (message.box, message.sequence):
             opened = self.opened = Open(message)
         return opened

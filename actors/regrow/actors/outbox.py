@@ -52,7 +52,7 @@ GiveUp = Callable[[Undeliverable], Awaitable[None]]
 async def let_out(bus: Bus, sender: Address, outbox: Outbox, give_up: GiveUp) -> None:
     """Returns once everything is with the server, or has been given up for good."""
     if outbox.answer is not None:
-        await _answer(bus, outbox.answer)
+        await answer_ask(bus, outbox.answer)
     await _each(partial(_end_timer, bus, sender, timer) for timer in outbox.over)
     await _each(partial(_set_timer, bus, sender, outbox, index, give_up) for index in range(len(outbox.timers)))
     by_receiver: defaultdict[Address, list[tuple[int, Send]]] = defaultdict(list)
@@ -88,7 +88,7 @@ async def _deliver(
             await give_up(Undeliverable(receiver, message_id, send.body, refused, index))
 
 
-async def _answer(bus: Bus, answer: Answer) -> None:
+async def answer_ask(bus: Bus, answer: Answer) -> None:
     """The reply to a durable ask; one that cannot be sent is replaced by the failure that says so."""
     asker = address_of(answer.to)
     body, given, message_id = answer_message(answer)
@@ -147,6 +147,9 @@ async def _each(work: Iterator[Callable[[], Awaitable[None]]]) -> None:
             for each in work:
                 await each()
 
-        async with asyncio.TaskGroup() as tasks:
-            for act in first:
-                tasks.create_task(some(act))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for act in first:
+                    tasks.create_task(some(act))
+        except ExceptionGroup as failed:  # whoever waits knows what to do about one, such as a StaleWriter
+            raise failed.exceptions[0] from failed

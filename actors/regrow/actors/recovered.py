@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from regrow.actors.actor import Actor, Scope, apply_recorded, incarnate, state_of
 from regrow.actors.errors import FoldDiffers
@@ -12,7 +13,9 @@ from regrow.actors.fold import Fold, fold, state_json
 from regrow.actors.image import Image
 from regrow.actors.policy import Policy
 from regrow.actors.writer import Writer
-from regrow.bus import Address, EventLog, RequestTimeout
+from regrow.bus import Address, EventLog, RequestTimeout, Undecodable
+
+_log = structlog.get_logger(__name__)
 
 
 class Recovered:
@@ -87,9 +90,18 @@ async def recover(
     """The actor as its log has it now. Raises ``RequestTimeout`` after the policy's time, and what stands in the way of reading."""
     try:
         async with asyncio.timeout(policy.recovery_timeout_s):
-            saved = await log.saved(address) if policy.history == "keep" else None
-            records = await (log.read(address) if saved is None else log.read(address, saved.sequence))
+            folded = await _folded(cls, address, log, policy)
     except TimeoutError:
         raise RequestTimeout(f"the log of {address}", policy.recovery_timeout_s) from None
-    folded = fold(cls, address.key, records, saved)
     return Recovered(cls, address, folded, Writer(log, address, folded, policy, start))
+
+
+async def _folded(cls: type[Actor], address: Address, log: EventLog, policy: Policy) -> Fold:
+    """The fold from the snapshot that lies beside a kept log, or of the whole log where there is none that can be read."""
+    saved = await log.saved(address) if policy.history == "keep" else None
+    if saved is not None:
+        try:
+            return fold(cls, address.key, await log.read(address, saved.sequence), saved)
+        except Undecodable as error:
+            _log.warning("a snapshot cannot be used, reading the whole log", actor=str(address), error=str(error))
+    return fold(cls, address.key, await log.read(address))

@@ -42,6 +42,7 @@ class Activation(Protocol):
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
     def count(self, what: str) -> None: ...
+    def progressed(self) -> None: ...
     def away(self) -> AbstractAsyncContextManager[None]: ...
     async def promote(self, letter: Letter) -> Letter: ...
 
@@ -135,6 +136,8 @@ class Turns:
 
     def _stored(self, essential: bool, stored: asyncio.Future[None]) -> None:
         error = None if stored.cancelled() else stored.exception()
+        if error is None and not essential:
+            self._cell.progressed()
         if not isinstance(error, Exception) or (isinstance(error, PayloadTooLarge) and not essential):
             return
         self._failed = error
@@ -188,6 +191,7 @@ class Turns:
             return letter, False  # the message itself is so large that its attempts cannot be counted
         if again:
             await asyncio.sleep(policy.backoff.delay_s(number - 1, random.random()))
+            await self.asks.relay_again()  # the end of the attempt may have cut one off on its way
         return letter, again
 
     async def _record(self, letter: Letter, entry: Turn) -> None:

@@ -71,10 +71,7 @@ class Writer:
         except BaseException:
             self._stop()
             raise
-        if self._pending:
-            self._start(self._drain)
-        else:
-            self._busy = False
+        self._go_on()
 
     async def roll_up(self) -> None:
         """Makes the log short now, if it is longer than a snapshot and nothing is being written."""
@@ -82,8 +79,10 @@ class Writer:
             self._busy = True
             try:
                 await self._snapshot()
-            finally:
+            except BaseException:
                 self._stop()
+                raise
+            self._go_on()
 
     async def _drain(self) -> None:
         try:
@@ -93,6 +92,13 @@ class Writer:
                 await self._keep_short()
         finally:
             self._stop()
+
+    def _go_on(self) -> None:
+        """Writes what became ready meanwhile."""
+        if self._pending:
+            self._start(self._drain)
+        else:
+            self._busy = False
 
     def _stop(self) -> None:
         """Nothing is being written any more; what waited for it never will be by this copy."""
