@@ -7,7 +7,7 @@ TOOLS := $(VENV)/.tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 ARGS ?=
 
-.PHONY: demo test check format lock bench kills coverage clean
+.PHONY: demo test check format lock bench kills chaos coverage clean
 
 demo: $(READY)
 	$(BIN)/regrow demo --kill $(ARGS)
@@ -26,12 +26,17 @@ format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Every benchmark beside its floor, a JSON line per metric; ARGS="--loop uvloop" measures on that loop, if it is installed.
 bench: $(READY)
-	$(BIN)/regrow bench tell ask append steps recover --json
+	$(BIN)/regrow bench --all --json $(ARGS)
 
 # SIGKILL at 20 random moments; in the end the cards must be the same bytes as those of an undisturbed run.
 kills: $(READY)
 	$(BIN)/python bench/kill_and_compare.py $(ARGS)
+
+# SIGKILL of the worker, the server or both under load from outside; then the whole history is checked against what clients were told.
+chaos: $(READY)
+	$(BIN)/python bench/chaos.py $(ARGS)
 
 # The pure cores must be covered whole, branches included; tests/pure_cores.txt lists them.
 coverage: $(TOOLS)

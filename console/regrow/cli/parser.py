@@ -96,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: list them)")
     bench.add_argument("--all", action="store_true", help="every benchmark")
     bench.add_argument("--repeat", type=_count, default=5, metavar="N", help="measurements of each (default 5)")
+    bench.add_argument(
+        "--loop",
+        choices=("asyncio", "uvloop"),
+        default="asyncio",
+        help="the event loop (default asyncio; uvloop comes with regrow[fast])",
+    )
     _json(bench)
 
     commands.add_parser("version", help="print the versions of regrow and of what it stands on")

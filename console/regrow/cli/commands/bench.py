@@ -4,7 +4,7 @@ import argparse
 
 import msgspec
 
-from regrow.bench import Result, bench_names, run_benchmarks
+from regrow.bench import LoopMissing, Result, bench_names, run_benchmarks
 from regrow.cli.failures import CommandFailed
 
 
@@ -27,5 +27,8 @@ def run(chosen: argparse.Namespace) -> int:
                 flush=True,
             )
 
-    run_benchmarks(names, repeat=chosen.repeat, on_result=show)
+    try:
+        run_benchmarks(names, repeat=chosen.repeat, loop=chosen.loop, on_result=show)
+    except LoopMissing as missing:
+        raise CommandFailed(f"{missing} with --loop asyncio") from None
     return 0
