@@ -13,9 +13,12 @@ from regrow.actors.fold import Fold, fold, state_json
 from regrow.actors.image import Image
 from regrow.actors.policy import Policy
 from regrow.actors.writer import Writer
-from regrow.bus import Address, EventLog, RequestTimeout, Undecodable
+from regrow.bus import Address, EventLog, RequestTimeout, Stored, Undecodable
 
 _log = structlog.get_logger(__name__)
+
+PART = 1_000
+"""Records that are folded in one go, some milliseconds."""
 
 
 class Recovered:
@@ -101,7 +104,16 @@ async def _folded(cls: type[Actor], address: Address, log: EventLog, policy: Pol
     saved = await log.saved(address) if policy.history == "keep" else None
     if saved is not None:
         try:
-            return fold(cls, address.key, await log.read(address, saved.sequence), saved)
+            return await _fold_by_parts(fold(cls, address.key, [], saved), await log.read(address, saved.sequence))
         except Undecodable as error:
             _log.warning("a snapshot cannot be used, reading the whole log", actor=str(address), error=str(error))
-    return fold(cls, address.key, await log.read(address))
+    return await _fold_by_parts(Fold(cls, address.key), await log.read(address))
+
+
+async def _fold_by_parts(folded: Fold, records: list[Stored]) -> Fold:
+    """The fold with all of these, letting others have the loop in between."""
+    for number, stored in enumerate(records, 1):
+        folded.add(stored)
+        if number % PART == 0:
+            await asyncio.sleep(0)
+    return folded

@@ -1,5 +1,7 @@
 """The messages that a node has been handed and has not acknowledged, and what is done with one of them on the server.
 
+Acknowledgements are held back for a moment and sent together: each makes the server delete a message, and between two appends that
+costs whoever waits for the next one. Dying with some in hand only makes handled messages come again, and they are known.
 Messages that the host still has are not handed over a second time; their acknowledgement goes to the latest consumer. A body that
 was put aside is removed only when the server has confirmed that its message is out of the mailbox.
 """
@@ -22,6 +24,7 @@ from regrow.bus.subjects import Address, Box, Subjects, shard_of
 
 _log = structlog.get_logger(__name__)
 
+ACK_HOLD_S = 0.02
 ACK_TIMEOUT_S = 10.0
 RETRY_S = 0.25
 _TRANSIENT = (RequestTimeout, NoResponder, Unreachable, ApiError)
@@ -36,6 +39,25 @@ class MailDesk:
         self._subjects = subjects
         self._bodies = bodies
         self._unacked: defaultdict[int, dict[tuple[Box, int], JetStreamDelivery]] = defaultdict(dict)
+        self._held: list[str] = []
+        self._any_held = asyncio.Event()
+
+    async def keep(self) -> None:
+        """Sends the acknowledgements that are held back, until cancelled."""
+        while True:
+            await self._any_held.wait()
+            await asyncio.sleep(ACK_HOLD_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Sends the acknowledgements that are held back. One that cannot be sent is as one that is lost: the message comes again."""
+        held, self._held = self._held, []
+        self._any_held.clear()
+        try:
+            for reply in held:
+                await self._replies.send(reply, b"+ACK")
+        except Unreachable as error:
+            _log.warning("acknowledgements were not sent", count=len(held), error=str(error))
 
     def known(self, shard: int, box: Box, sequence: int) -> JetStreamDelivery | None:
         """The message when the host has it already."""
@@ -53,14 +75,13 @@ class MailDesk:
 
     def acknowledged(self, consumer: Consumer) -> int:
         """The number of the delivery up to which all that this consumer delivered are acknowledged here."""
-        positions = (
-            parse_ack(each.reply) for each in self._unacked[consumer.shard].values() if each.box == consumer.box
-        )
+        mine = (each.reply for each in self._unacked[consumer.shard].values() if each.box == consumer.box)
+        positions = map(parse_ack, (*mine, *self._held))
         waiting = (position.delivery for position in positions if position.consumer == consumer.name)
         return min(waiting, default=consumer.delivered + 1) - 1
 
     async def acknowledge(self, delivery: JetStreamDelivery) -> None:
-        """An acknowledgement that cannot be sent is as one that is lost: the message comes again."""
+        """Acknowledges soon; a message whose body was put aside at once, and its body goes when the server has confirmed it."""
         unacked = self._unacked[delivery.shard]
         key = (delivery.box, delivery.sequence)
         if unacked.get(key) is delivery:
@@ -70,7 +91,8 @@ class MailDesk:
                 await self._replies.request(delivery.reply, b"+ACK", timeout_s=ACK_TIMEOUT_S)
                 await self._bodies.remove(delivery.address, delivery.headers)
             else:
-                await self._replies.send(delivery.reply, b"+ACK")
+                self._held.append(delivery.reply)
+                self._any_held.set()
         except (Unreachable, NoResponder, RequestTimeout) as error:
             _log.warning("an acknowledgement was not sent", actor=str(delivery.address), error=str(error))
 

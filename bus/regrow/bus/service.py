@@ -104,7 +104,8 @@ class MailService:
     async def _going_on(self) -> AsyncGenerator[None]:
         with alone():
             async with asyncio.TaskGroup() as tasks:
-                loops = [tasks.create_task(each) for each in (self._pulls.keep(), self._watch(), self._audit.keep())]
+                keeping = (self._pulls.keep(), self._watch(), self._audit.keep(), self._desk.keep())
+                loops = [tasks.create_task(each) for each in keeping]
                 try:
                     yield
                 finally:
@@ -143,6 +144,7 @@ class MailService:
 
     async def _take_over(self) -> None:
         async with self._claiming:
+            await self._desk.flush()
             self._stop()
             self._desk.forget()
             self._doubtful.clear()
@@ -315,6 +317,7 @@ class MailService:
     async def _let_go(self, epochs: dict[int, int]) -> None:
         """Says that the shards are let go of, also while the service is being cancelled."""
         with anyio.move_on_after(RELEASE_TIMEOUT_S, shield=True):
+            await self._desk.flush()
             try:
                 await together(self._shards.release(shard, epoch) for shard, epoch in epochs.items())
             except BusError as error:

@@ -389,7 +389,10 @@ async def test_mail_that_was_lost_on_its_way_comes_again_by_itself(line: Line) -
     assert inbox.empty()
 
 
-async def test_acknowledgements_that_were_lost_bring_their_messages_again(line: Line) -> None:
+async def test_acknowledgements_that_were_lost_bring_their_messages_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regrow.bus.desk.ACK_HOLD_S", 0.0)  # they leave before the connection is cut
     inbox = Inbox()
     async with line.node.mail.serve(inbox.put_nowait, unexpected):
         for number in range(5):
