@@ -56,8 +56,11 @@ Security
 Outages: test_outages.py, test_full_disk.py, faults; three for what needs a cluster
 """
 
+import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import nats
@@ -65,7 +68,9 @@ import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 
-from regrow.bus import EmbeddedServer, NatsBus, open_bus
+from regrow.bus import Bus, EmbeddedServer, MemoryBus, NatsBus, open_bus
+
+OpenBus = Callable[[], Awaitable[Bus]]
 
 
 @pytest.fixture
@@ -79,6 +84,7 @@ async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     """A server for all tests of this folder."""
     async with EmbeddedServer(tmp_path_factory.mktemp("protocol") / "store", durability="process") as server:
         yield server
+        os.kill(server.pid, signal.SIGKILL)  # with all these streams it would take its time to go
 
 
 @pytest.fixture
@@ -108,3 +114,36 @@ async def nats_bus(client: Client, app: str) -> AsyncGenerator[NatsBus]:
     """A new application's bus."""
     async with open_bus(client, app, create=True) as bus:
         yield bus
+
+
+@pytest_asyncio.fixture
+async def open_nats(nats_server: EmbeddedServer, app: str) -> AsyncGenerator[OpenBus]:
+    """Opens one more connection of its own to this test's application on the real server."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one() -> Bus:
+            client = await nats.connect(nats_server.url)
+            stack.push_async_callback(client.close)
+            return await stack.enter_async_context(open_bus(client, app, create=True))
+
+        yield open_one
+
+
+@pytest.fixture(params=["memory", "nats"])
+def open_another(request: pytest.FixtureRequest, app: str) -> OpenBus:
+    """Opens the bus of this test's application, as another process would."""
+    if request.param == "nats":
+        open_one: OpenBus = request.getfixturevalue("open_nats")
+        return open_one
+    shared = MemoryBus(app)
+
+    async def same() -> Bus:
+        return shared
+
+    return same
+
+
+@pytest_asyncio.fixture
+async def bus(open_another: OpenBus) -> Bus:
+    """A new application's bus, once in memory and once on the real server."""
+    return await open_another()
