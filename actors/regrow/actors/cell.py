@@ -28,6 +28,7 @@ from regrow.actors.quarantine import ALONE_FROM, Quarantine
 from regrow.actors.records import Letter, Outcome, Position, SendFailed, Tombstone
 from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
+from regrow.actors.suspicion import Suspicion
 from regrow.actors.tool import Remote
 from regrow.actors.turn import closing
 from regrow.actors.turns import Turns
@@ -39,7 +40,6 @@ _log = structlog.get_logger(__name__)
 LETTERS_AT_ONCE = 64
 """Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
 RETRY_PAUSE_S = 0.25
-LANES = ("in", "act", "timer")
 
 
 class Surroundings(Protocol):
@@ -86,10 +86,7 @@ class Cell:
         self._loading = asyncio.Lock()
         self._turns: Turns | None = None
         self._slot: Slot | None = None
-        self._suspicious = False
-        """Whether an open turn may be what the last process died of."""
-        self._unproved = set(LANES)
-        """Lanes whose first suspect letter may be that."""
+        self._suspicion = Suspicion()
 
     @property
     def idle(self) -> bool:
@@ -109,8 +106,8 @@ class Cell:
 
     def put(self, delivery: Delivery) -> None:
         """Adds a message; one that is here already (it came again after a takeover) only renews its acknowledgement."""
-        if delivery.suspect and len(self._unproved) == len(LANES):
-            self._suspicious = True
+        if delivery.suspect:
+            self._suspicion.hear()
         if is_reply(delivery):
             self.asks.put(delivery)
         elif self._is_taking(delivery):
@@ -231,12 +228,9 @@ class Cell:
         if image.outbox is not None:
             await self._let_out(turns, image.outbox)
         if image.opened is not None:
-            letter = image.opened.letter
-            suspicious, self._suspicious = self._suspicious, False
-            self._unproved.clear()
+            letter, start = image.opened.letter, self._suspicion.start_of_open(image.opened.starts)
             await self.asks.relay_again()
-            message = self._definition.decode_message(letter.body)
-            await self._run(turns, letter, message, start=image.opened.starts + 1 if suspicious else 1)
+            await self._run(turns, letter, self._definition.decode_message(letter.body), start=start)
         if self.asks:
             await self.asks.acknowledge()
 
@@ -265,14 +259,6 @@ class Cell:
             await self._ack()
             return None
 
-    def _start_of(self, letter: Letter, *, suspect: bool) -> int:
-        """2 for the letter that was first in its lane when the last process died, else 1."""
-        lane = "timer" if letter.type == "timer" else letter.box
-        if letter.type == "direct" or lane not in self._unproved:
-            return 1
-        self._unproved.discard(lane)
-        return 2 if suspect else 1
-
     async def _handle(self, turns: Turns, letter: Letter, *, suspect: bool = False) -> None:
         image = turns.image
         if image.taken(letter):
@@ -289,7 +275,7 @@ class Cell:
                 await self._refuse(letter, undecodable(error))
                 return
             if type(message) in self._definition.commands:
-                await self._run(turns, letter, message, start=self._start_of(letter, suspect=suspect))
+                await self._run(turns, letter, message, start=self._suspicion.start_of(letter, suspect=suspect))
             else:
                 await self._query(turns, letter, message)
 
