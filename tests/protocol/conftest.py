@@ -12,21 +12,28 @@ Holes
   C2   no push-back: test_a_full_mailbox_refuses_by_number_…, test_a_mailbox_without_room_for_the_bytes_refuses_too,
        test_the_runtimes_mailbox_has_no_limit_…, contract: test_the_outside_mailbox_pushes_back_per_actor_…
   C3   a hot actor stops its shard: mail: test_messages_that_are_not_acknowledged_hold_nobody_up,
-       test_a_thousand_messages_that_wait_leave_the_runtimes_mailbox_open_…; the parked actor: to come
+       test_a_thousand_messages_that_wait_leave_the_runtimes_mailbox_open_…,
+       test_a_parked_actor_with_a_full_mailbox_holds_nobody_up_…, test_mail_of_the_runtime_that_no_runtime_wrote_…
   C4   order within one consumer: test_the_server_never_redelivers_within_a_consumer_of_ours, test_nothing_of_ours_gives_a_message_back,
        test_a_new_name_brings_order_back_where_one_consumer_has_lost_it,
        contract: test_a_takeover_brings_what_is_not_acknowledged_again_in_order
-  C5   watermarks: to come; C7 image in a snapshot: to come; C8, C9, C10 steps: tests/actors/test_steps.py
+  C5   watermarks: test_a_relay_that_a_stopped_owner_sends_after_its_window_…, test_a_relay_of_a_sender_without_a_mark_…,
+       test_a_mark_that_was_forgotten_for_its_age_…, test_a_stale_copy_that_cannot_note_a_failed_send_…
+  C7   image in a snapshot: test_a_death_at_any_append_changes_nothing, test_mail_in_the_middle_of_a_passivation_…,
+       test_a_deletion_that_is_seen_again_…, test_a_snapshot_beside_a_whole_log_…; C8, C9, C10 steps: tests/actors/test_steps.py
   C6   guessed ids: test_an_id_counts_in_one_mailbox_only, test_an_epoch_is_nothing_that_can_be_guessed,
        mail: test_a_guessed_message_id_on_the_outside_swallows_nobodys_mail; that relays are named so: tests/actors/test_outbox.py
   C11  one stream for all: test_the_logs_of_many_actors_lie_evenly_in_their_streams,
        test_a_stream_is_asked_by_two_readers_at_once_…, contract: test_logs_in_one_stream_are_fenced_apart
-  H1   an unfinished turn is found: to come; H4 asks in order: to come; H5 durable asks: to come
+  H1   an unfinished turn is found: test_what_a_killed_process_left_half_done_is_finished_once; poison:
+       test_poison_is_given_up_…, test_a_turn_that_records_a_step_…, test_poison_in_one_mailbox_is_counted_…,
+       test_mail_that_no_command_handles_…; H4 asks repeated: to come; H5 durable asks: tests/actors/test_steps.py, rest to come
   H2   a lost acknowledgement: faults: test_an_append_whose_acknowledgement_is_lost_is_stored_once, …_is_late_…, …_that_never_reached_…,
        …_that_was_overtaken_…, …_across_a_kill_of_the_server_…, and test_a_rollup_whose_acknowledgement_is_lost_…;
        test_an_append_that_is_late_on_its_way_is_stored_once_however_often_it_was_sent_again,
        test_a_server_killed_twice_under_load_…; three: a_killed_leader_loses_and_doubles_nothing, without_a_majority_…
-  H3   a paused owner answers: faults: test_a_hold_is_proved_while_the_server_is_silent_…, test_a_look_finds_out_that_the_shard_was_lost
+  H3   a paused owner answers: faults: test_a_hold_is_proved_while_the_server_is_silent_…, test_a_look_finds_out_that_the_shard_was_lost;
+       test_a_query_that_met_a_node_which_does_not_hold_the_shard_…
   H6   two owners of one name: test_of_two_consumers_with_names_of_their_own_one_is_made, test_of_two_claims_at_once_…,
        test_an_acknowledgement_to_a_consumer_that_is_gone_reaches_nobody, consumer: test_a_name_carries_shard_and_epoch_…,
        contract: test_two_racing_nodes_end_with_one_owner_for_each_shard; three: a_takeover_is_fast_enough

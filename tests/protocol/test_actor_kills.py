@@ -1,5 +1,6 @@
 # ruff: noqa: ASYNC110  (what a mailbox holds, or another process did, can only be looked at)
-"""Holes H1, C5 and H5, with real processes on a real server: who finds what a killed one left half done."""
+"""Holes H1, C5 and H5, and poison, with real processes on a real server: who finds what a killed one left half done, and which
+message is given up because processes die of it."""
 
 import asyncio
 import signal
@@ -12,7 +13,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from regrow.actors import AskTimeout
 from regrow.actors.asking import query
 from regrow.actors.dead_letter import DeadLetters
 from regrow.bus import Address, EmbeddedServer, NatsBus, headers
@@ -20,6 +20,7 @@ from regrow.bus import Address, EmbeddedServer, NatsBus, headers
 pytestmark = pytest.mark.asyncio
 
 APP = Path(__file__).parent / "apps" / "victim.py"
+LIVES_MAX = 14
 
 
 @asynccontextmanager
@@ -48,13 +49,53 @@ async def ask(bus: NatsBus, key: str, body: bytes, message_id: str) -> bytes:
 
 async def totals(bus: NatsBus, key: str) -> dict[str, list[int]]:
     address = Address("victim", key)
-    while True:
-        try:
-            outcome = await query(bus, address, b'{"type":"Totals"}', 1.0)
-            break
-        except AskTimeout:
-            continue
+    outcome = await query(bus, address, b'{"type":"Totals"}', 30.0)
     return msgspec.json.decode(outcome.value, type=dict[str, list[int]])
+
+
+async def live_until_answered(
+    server: EmbeddedServer, bus: NatsBus, app: str, witness: Path, asks: list[tuple[str, bytes, str]]
+) -> list[bytes]:
+    """The answers, after as many processes one after the other as it takes."""
+    asking = [asyncio.create_task(ask(bus, *each)) for each in asks]
+    lives = 0
+    while not all(each.done() for each in asking):
+        lives += 1
+        assert lives <= LIVES_MAX, [each.done() for each in asking]
+        async with life(server, app, witness) as process:
+            ended = asyncio.create_task(process.wait())
+            answered = asyncio.gather(*asking)
+            await asyncio.wait((ended, answered), return_when=asyncio.FIRST_COMPLETED)
+    return [each.result() for each in asking]
+
+
+async def test_poison_is_given_up_after_so_many_deaths_and_nothing_else_is(
+    nats_server: EmbeddedServer, nats_bus: NatsBus, app: str, tmp_path: Path
+) -> None:
+    """The mail behind the poison is handled, and so is an innocent turn of another actor that runs beside it."""
+    witness = tmp_path / "witness"
+    witness.touch()
+    asks = [
+        ("a", b'{"type":"Poison"}', "p"),
+        ("a", b'{"type":"Add","amount":1}', "a1"),
+        ("b", b'{"type":"Add","amount":2}', "b1"),
+    ]
+    answers = await live_until_answered(nats_server, nats_bus, app, witness, asks)
+    assert b"poison" in answers[0]
+    assert answers[1:] == [b"1", b"2"]
+    assert 1 <= witness.read_text().splitlines().count("poison") <= 3
+    assert [(each.key, each.cause.kind) for each in await DeadLetters(nats_bus).list()] == [("a", "poison")]
+
+
+async def test_a_turn_that_records_a_step_between_any_two_of_its_deaths_is_no_poison(
+    nats_server: EmbeddedServer, nats_bus: NatsBus, app: str, tmp_path: Path
+) -> None:
+    """Poison: more processes die of it than one message may kill, and each gets further than the one before."""
+    witness = tmp_path / "witness"
+    witness.touch()
+    asks = [("c", b'{"type":"Long","steps":4}', "long")]
+    assert await live_until_answered(nats_server, nats_bus, app, witness, asks) == [b"6"]
+    assert not await DeadLetters(nats_bus).list()
 
 
 @pytest.mark.parametrize(
