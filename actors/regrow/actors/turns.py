@@ -18,6 +18,7 @@ from regrow.actors.errors import POISON, TOO_LARGE, Drift, Failure, Refused, fai
 from regrow.actors.image import Image, Open
 from regrow.actors.message import Message
 from regrow.actors.policy import Policy, defect, refusal, tries_again
+from regrow.actors.quarantine import ALONE_FROM
 from regrow.actors.records import Begun, Entry, Failed, Letter, Outcome, Position, Turn
 from regrow.actors.recovered import Recovered
 from regrow.actors.step import steps_behind
@@ -108,9 +109,10 @@ class Turns:
 
     async def count_start(self, letter: Letter, number: int) -> None:
         """Says in the log, before the handler runs, that it has been begun so many times: this message may be what kills."""
-        _log.warning(
-            "a turn is begun again after its process died", actor=str(self.address), id=letter.id, start=number
-        )
+        log = (
+            _log.warning if number >= ALONE_FROM else _log.debug
+        )  # one death has as many witnesses as actors were at work
+        log("a turn is begun again after its process died", actor=str(self.address), id=letter.id, start=number)
         await self.append(Begun(letter, number))
 
     async def append(self, entry: Entry) -> None:
