@@ -27,7 +27,11 @@ Holes
        test_a_stream_is_asked_by_two_readers_at_once_…, contract: test_logs_in_one_stream_are_fenced_apart
   H1   an unfinished turn is found: test_what_a_killed_process_left_half_done_is_finished_once; poison:
        test_poison_is_given_up_…, test_a_turn_that_records_a_step_…, test_poison_in_one_mailbox_is_counted_…,
-       test_mail_that_no_command_handles_…; H4 asks repeated: to come; H5 durable asks: tests/actors/test_steps.py, rest to come
+       test_mail_that_no_command_handles_…;
+  H4   test_an_ask_repeated_under_its_id_is_one_turn_after_a_snapshot_and_a_takeover
+  H5   test_asks_side_by_side_to_one_actor_are_each_answered_once, test_an_ask_that_a_failed_attempt_cut_off_…,
+       test_an_ask_that_its_receiver_cannot_read_fails_at_once, test_an_ask_that_comes_around_fails_at_once_…,
+       test_what_a_killed_process_left_half_done_is_finished_once
   H2   a lost acknowledgement: faults: test_an_append_whose_acknowledgement_is_lost_is_stored_once, …_is_late_…, …_that_never_reached_…,
        …_that_was_overtaken_…, …_across_a_kill_of_the_server_…, and test_a_rollup_whose_acknowledgement_is_lost_…;
        test_an_append_that_is_late_on_its_way_is_stored_once_however_often_it_was_sent_again,
