@@ -123,7 +123,7 @@ class Fold:
                     opened.add(step)
             case Cancelled(step):
                 opened.add(step)
-            case Asked():
+            case _:
                 opened.asks[entry.key] = PendingAsk(entry, sequence, index)
 
 

@@ -210,10 +210,8 @@ class Image(msgspec.Struct, omit_defaults=True):
                 self.reply_bytes -= _size(oldest, self.replies.pop(oldest))
 
     def _forget_marks(self, before_ms: int) -> None:
-        while self.marks:
-            sender = next(iter(self.marks))
-            if self.marks[sender].sent_ms >= before_ms:
-                return
+        """The mark just made is the last one, and never so old."""
+        while self.marks[sender := next(iter(self.marks))].sent_ms < before_ms:
             del self.marks[sender]
 
 
