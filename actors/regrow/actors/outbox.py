@@ -25,6 +25,7 @@ from regrow.actors.wire import (
     timer_headers,
 )
 from regrow.bus import AccessDenied, Address, Bus, BusError, PayloadTooLarge
+from regrow.bus.api import alone
 from regrow.bus.subjects import log_number
 
 _log = structlog.get_logger(__name__)
@@ -147,9 +148,7 @@ async def _each(work: Iterator[Callable[[], Awaitable[None]]]) -> None:
             for each in work:
                 await each()
 
-        try:
+        with alone(first=True):  # whoever waits knows what to do about one error, such as a StaleWriter
             async with asyncio.TaskGroup() as tasks:
                 for act in first:
                     tasks.create_task(some(act))
-        except ExceptionGroup as failed:  # whoever waits knows what to do about one, such as a StaleWriter
-            raise failed.exceptions[0] from failed

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -44,6 +43,7 @@ class Activation(Protocol):
     def port(self, name: str) -> Any: ...
     def count(self, what: str) -> None: ...
     def progressed(self) -> None: ...
+    def now_ms(self) -> int: ...
     def away(self) -> AbstractAsyncContextManager[None]: ...
     async def promote(self, letter: Letter) -> Letter: ...
 
@@ -61,6 +61,7 @@ class Turns:
         self.port = cell.port
         self.count = cell.count
         self.away = cell.away
+        self.now_ms = cell.now_ms
         self.promote = cell.promote
         self._cell = cell
         self._definition = cls.__regrow__
@@ -131,10 +132,6 @@ class Turns:
     def position_after(self, letter: Letter) -> Position:
         """How far the mailboxes have been taken once this letter's turn is recorded."""
         return self.image.position_after(letter, self._cell.act_passed)
-
-    def now_ms(self) -> int:
-        """Milliseconds since 1970 by this node's clock."""
-        return time.time_ns() // 1_000_000
 
     def _stored(self, essential: bool, stored: asyncio.Future[None]) -> None:
         error = None if stored.cancelled() else stored.exception()
