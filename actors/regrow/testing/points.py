@@ -1,0 +1,62 @@
+"""Moments at which a process may die, counted in the order in which they come, and how each is named."""
+
+import re
+from collections import Counter
+from typing import Literal, get_args
+
+import msgspec
+
+Side = Literal["before", "after"]
+What = Literal["append", "save", "post", "schedule", "unschedule", "ack", "publish", "bury", "remove", "step", "await"]
+KINDS: tuple[What, ...] = get_args(What)
+
+_NAME = re.compile(r"(\w+) (\d+)(?: (before|after))?")
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One moment: ``append 17 after`` is when the seventeenth append has reached the server and nobody knows it yet.
+
+    ``step 3 before`` is just before the third run of a tool's body, ``step 3 after`` when it has run and nothing of that is
+    recorded. ``await 5`` is the fifth time that a handler waits: whatever it waits for, it hears of it no more.
+    """
+
+    what: What
+    number: int
+    side: Side = "before"
+    about: str = ""
+    """What happens there in the undisturbed run, for whoever reads; no part of the point's name."""
+
+    def __str__(self) -> str:
+        return f"await {self.number}" if self.what == "await" else f"{self.what} {self.number} {self.side}"
+
+    def is_same(self, what: What, number: int, side: Side) -> bool:
+        return (self.what, self.number, self.side) == (what, number, side)
+
+
+def point(name: str) -> Point:
+    """The point of that name. Raises ValueError for what is none."""
+    found = _NAME.fullmatch(name.strip())
+    if found is None or found[1] not in KINDS or (found[3] is None) != (found[1] == "await"):
+        raise ValueError(
+            f"{name!r} is no crash point: write it as a report does, such as 'append 17 after' or 'await 5'"
+        )
+    return Point(KINDS[KINDS.index(found[1])], int(found[2]), "after" if found[3] == "after" else "before")
+
+
+class Tally:
+    """Counts what a run passes, over all its processes. With ``keep`` it notes every point, in order."""
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.points: list[Point] = []
+        self._keep = keep
+        self._counts: Counter[str] = Counter()
+
+    def next(self, what: What, about: str = "") -> int:
+        """The number of this happening among its like; from now on it has happened."""
+        self._counts[what] += 1
+        number = self._counts[what]
+        if self._keep:
+            self.points.append(Point(what, number, "before", about))
+            if what != "await":
+                self.points.append(Point(what, number, "after", about))
+        return number
