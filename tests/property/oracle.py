@@ -1,0 +1,93 @@
+"""What a log says must never run again: a fold of its records that shares nothing with the runtime's own."""
+
+import re
+
+import msgspec
+
+from regrow.actors.records import VERSION, Cancelled, Entry, Failed, Record, Step, Steps, Turn
+from regrow.bus import decode, encode
+
+TOKEN = re.compile(r"u\d+")
+
+
+class Told:
+    """What the records of one actor tell so far, and what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        """Failed attempts at the open turn."""
+        self.turns: list[Turn] = []
+        self.tokens: set[str] = set()
+        """Of all outcomes."""
+        self.wrong: list[str] = []
+        self._now: dict[str, Step] = {}
+        self._before: dict[str, Step] = {}
+        self._marks: set[tuple[str, tuple[int, int]]] = set()
+
+    def add(self, data: bytes) -> None:
+        """One more record."""
+        for entry in decode(data, Record, "record").entries:
+            self._enter(entry)
+
+    def has(self, key: str) -> bool:
+        """Whether a step has its outcome, or is cancelled for good: it must not run (again) in this attempt."""
+        return key in self._now or key in self._before
+
+    def _enter(self, entry: Entry) -> None:
+        match entry:
+            case Steps(steps):
+                for step in steps:
+                    self._completed(step)
+            case Cancelled(step):
+                self._now[step.key] = step
+            case Failed():
+                known = {**self._before, **self._now}
+                self._before = {
+                    key: step for key, step in known.items() if not step.cancelled and key not in entry.again
+                }
+                self._now = {}
+                self.attempts = entry.attempt
+            case Turn():
+                self._ended(entry)
+            case _:
+                pass
+
+    def _completed(self, step: Step) -> None:
+        if self.has(step.key):
+            self.wrong.append(f"recorded twice: {step.key}")
+        self._now[step.key] = step
+        self.tokens.update(TOKEN.findall(encode(step.outcome).decode()))
+
+    def _ended(self, turn: Turn) -> None:
+        mark = turn.cause.mark
+        if mark is not None and (turn.cause.sender, mark) in self._marks:
+            self.wrong.append(f"two turns of one ask: {turn.cause.sender} {mark}")
+        if mark is not None:
+            self._marks.add((turn.cause.sender, mark))
+        self.turns.append(turn)
+        self._now, self._before, self.attempts = {}, {}, 0
+
+
+def told(records: list[bytes]) -> Told:
+    """What these records tell."""
+    found = Told()
+    for data in records:
+        found.add(data)
+    return found
+
+
+def before_the_end(records: list[bytes]) -> list[bytes]:
+    """The log as it was before the last attempt at its only turn ended: from there a replay has to come to the same end."""
+    entries = [(number, entry) for number, data in enumerate(records) for entry in decode(data, Record, "r").entries]
+    last = len(entries) - 1
+    while last > 0 and not isinstance(entries[last][1], Turn):
+        last -= 1
+    while last > 0 and isinstance(entries[last - 1][1], Failed):
+        last -= 1
+    kept: list[bytes] = []
+    for number, data in enumerate(records):
+        record = decode(data, Record, "r")
+        left = tuple(entry for at, entry in entries[:last] if at == number)
+        if left:
+            kept.append(encode(msgspec.structs.replace(record, v=VERSION, entries=left)))
+    return kept
