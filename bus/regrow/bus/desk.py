@@ -1,14 +1,16 @@
 """The messages that a node has been handed and has not acknowledged, and what is done with one of them on the server.
 
-Acknowledgements are held back for a moment and sent together: each makes the server delete a message, and between two appends that
-costs whoever waits for the next one. Dying with some in hand only makes handled messages come again, and they are known.
+Acknowledgements are held back and sent together: each makes the server delete a message, and between two appends that costs
+whoever waits for the next one. So they leave when none has been added for a moment, after ``ACK_HOLD_S`` where it never is that
+quiet, and at once when many are held or many of one mailbox, where they count against its limit. Dying with some in hand only
+makes handled messages come again, and they are known.
 Messages that the host still has are not handed over a second time; their acknowledgement goes to the latest consumer. A body that
 was put aside is removed only when the server has confirmed that its message is out of the mailbox.
 """
 
 import asyncio
 import base64
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import structlog
 from nats.aio.msg import Msg
@@ -24,7 +26,13 @@ from regrow.bus.subjects import Address, Box, Subjects, shard_of
 
 _log = structlog.get_logger(__name__)
 
-ACK_HOLD_S = 0.02
+ACK_QUIET_S = 0.02
+"""Nothing was acknowledged for so long: nobody is in the middle of a series of turns that an acknowledgement would hold up."""
+ACK_HOLD_S = 0.25
+"""An acknowledgement is held no longer than this; what a node that dies had in hand comes again."""
+ACKS_HELD_MAX = 256
+ACKS_HELD_OF_ONE_MAX = 32
+"""Of one mailbox: an outside one refuses the message after its 1,000th, and those that are only held still count."""
 ACK_TIMEOUT_S = 10.0
 RETRY_S = 0.25
 _TRANSIENT = (RequestTimeout, NoResponder, Unreachable, ApiError)
@@ -40,19 +48,36 @@ class MailDesk:
         self._bodies = bodies
         self._unacked: defaultdict[int, dict[tuple[Box, int], JetStreamDelivery]] = defaultdict(dict)
         self._held: list[str] = []
+        self._held_of: Counter[tuple[Box, Address]] = Counter()
         self._any_held = asyncio.Event()
+        self._many_held = asyncio.Event()
 
     async def keep(self) -> None:
         """Sends the acknowledgements that are held back, until cancelled."""
         while True:
             await self._any_held.wait()
-            await asyncio.sleep(ACK_HOLD_S)
+            await self._hold()
             await self.flush()
+
+    async def _hold(self) -> None:
+        """Returns when nothing more was acknowledged for a moment, when it has lasted too long, or when it is too many."""
+        loop = asyncio.get_running_loop()
+        until_s, held = loop.time() + ACK_HOLD_S, 0
+        while held < len(self._held) and loop.time() < until_s:
+            held = len(self._held)
+            try:
+                async with asyncio.timeout(ACK_QUIET_S):
+                    await self._many_held.wait()
+                    return
+            except TimeoutError:
+                continue  # has it been quiet?
 
     async def flush(self) -> None:
         """Sends the acknowledgements that are held back. One that cannot be sent is as one that is lost: the message comes again."""
         held, self._held = self._held, []
+        self._held_of.clear()
         self._any_held.clear()
+        self._many_held.clear()
         try:
             for reply in held:
                 await self._replies.send(reply, b"+ACK")
@@ -91,10 +116,17 @@ class MailDesk:
                 await self._replies.request(delivery.reply, b"+ACK", timeout_s=ACK_TIMEOUT_S)
                 await self._bodies.remove(delivery.address, delivery.headers)
             else:
-                self._held.append(delivery.reply)
-                self._any_held.set()
+                self._hold_back(delivery)
         except (Unreachable, NoResponder, RequestTimeout) as error:
             _log.warning("an acknowledgement was not sent", actor=str(delivery.address), error=str(error))
+
+    def _hold_back(self, delivery: JetStreamDelivery) -> None:
+        mailbox = delivery.box, delivery.address
+        self._held.append(delivery.reply)
+        self._held_of[mailbox] += 1
+        self._any_held.set()
+        if len(self._held) >= ACKS_HELD_MAX or self._held_of[mailbox] >= ACKS_HELD_OF_ONE_MAX:
+            self._many_held.set()
 
     async def fetch(self, delivery: JetStreamDelivery) -> bytes | None:
         """The body once more, None when the message is gone. Goes on through a restart of the server.
