@@ -132,8 +132,8 @@ def _steps_in(value: Any) -> Iterator[int]:
         case dict():
             for each in cast(dict[str, Any], value).values():
                 yield from _steps_in(each)
-        case list():
-            for each in cast(list[Any], value):
+        case [*items]:
+            for each in items:
                 yield from _steps_in(each)
         case _:
             return

@@ -82,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
         "--port", type=_port, default=4222, help="where the embedded server listens (default 4222, 0: any free port)"
     )
     _storage(dev, None)
+    _loop(dev)
 
     run = commands.add_parser("run", help="host an application on a NATS server of your own")
     run.add_argument("app", metavar="APP", help="module:attribute, such as hello:app")
@@ -89,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--context", help="a NATS context by name")
     run.add_argument("--creds", type=Path, help="a credentials file")
     run.add_argument("--create", action="store_true", help="make the application's streams where they are missing")
+    _loop(run)
 
     add_operators(commands)
 
@@ -123,6 +125,15 @@ def _storage(command: argparse.ArgumentParser, default: str | None, *, durabilit
             default="disk",
             help="disk: an acknowledged append survives a power cut; process: it survives a kill, and costs less",
         )
+
+
+def _loop(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--loop",
+        choices=("auto", "asyncio", "uvloop"),
+        default="auto",
+        help="the event loop (default auto: uvloop where regrow[fast] is installed, else asyncio's own)",
+    )
 
 
 def _json(command: argparse.ArgumentParser) -> None:

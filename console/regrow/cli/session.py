@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -49,8 +49,13 @@ async def remote(system: System, address: ServerAddress, *, create: bool) -> Asy
         yield node
 
 
-def run_until_stopped(main: Coroutine[Any, Any, int]) -> int:
-    """Runs a command's coroutine; SIGTERM ends it as Ctrl-C does, so that everything is put away in order."""
+def run_until_stopped(
+    main: Coroutine[Any, Any, int], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> int:
+    """Runs a command's coroutine; SIGTERM ends it as Ctrl-C does, so that everything is put away in order.
+
+    ``loop_factory`` makes the event loop, asyncio's own where there is none.
+    """
 
     async def stoppable() -> int:
         task = asyncio.current_task()
@@ -58,7 +63,8 @@ def run_until_stopped(main: Coroutine[Any, Any, int]) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await main
 
-    return asyncio.run(stoppable())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(stoppable())
 
 
 @asynccontextmanager
