@@ -21,8 +21,9 @@ class Due:
         for each in [each for each in self._at_ns if each[0] == address and timer in (EVERY, each[1])]:
             del self._at_ns[each]
 
-    def within(self, until_ns: int) -> bool:
-        """Whether a timer has yet to fire that is due before that time."""
+    def next_s(self, until_ns: int) -> float | None:
+        """In how many seconds the next timer fires; None when none does before that time."""
         now_ns = time.time_ns()
         self._at_ns = {each: at_ns for each, at_ns in self._at_ns.items() if at_ns > now_ns}
-        return any(at_ns <= until_ns for at_ns in self._at_ns.values())
+        next_ns = min(self._at_ns.values(), default=until_ns + 1)
+        return (next_ns - now_ns) / 1e9 if next_ns <= until_ns else None

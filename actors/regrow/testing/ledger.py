@@ -22,6 +22,7 @@ class Ledger:
         self.again: list[str] = []
         """Steps that ran although the log had their outcome."""
         self._recorded: defaultdict[str, set[str]] = defaultdict(set)
+        self._cancelled: defaultdict[str, set[str]] = defaultdict(set)
         self._open: defaultdict[str, dict[str, Execution]] = defaultdict(dict)
 
     def executed(self, call: Call, context: StepContext) -> None:
@@ -49,10 +50,12 @@ class Ledger:
                 self._finish(actor, *(step.key for step in steps))
             case Cancelled(step):
                 self._finish(actor, step.key)
-            case Failed():
-                self._recorded[actor] -= set(entry.again)
+                self._cancelled[actor].add(step.key)
+            case Failed():  # the next attempt runs again what ended this one, and what was cancelled on the way
+                self._recorded[actor] -= set(entry.again) | self._cancelled.pop(actor, set())
             case Turn():
                 self._recorded.pop(actor, None)
+                self._cancelled.pop(actor, None)
                 self._open.pop(actor, None)
             case _:
                 pass

@@ -12,7 +12,7 @@ from regrow.bus.port import Attempted
 from regrow.testing.due import Due
 from regrow.testing.ledger import Ledger, entries_of
 from regrow.testing.observed import Observed
-from regrow.testing.points import Point, Side, Tally, What
+from regrow.testing.points import Point, Tally, What
 from regrow.testing.stage import LeftOver, Served, Stage
 
 T = TypeVar("T")
@@ -46,9 +46,9 @@ class Life:
         """An operation, counted; see ``Living.around``."""
         self._check()
         number = self._tally.next(what, about)
-        await self._pass(what, number, "before")
+        await self._pass(Point(what, number, "before", about))
         result = await Served(self._stage, call())
-        await self._pass(what, number, "after")
+        await self._pass(Point(what, number, "after", about))
         return result
 
     def attempt(self, about: str, call: Callable[[Attempted], None], done: Attempted) -> None:
@@ -58,11 +58,11 @@ class Life:
         number = self._tally.next("append", about)
 
         def heard(sequence: int | None) -> None:
-            if not self.dead and not self._dies("append", number, "after"):
+            if not self.dead and not self._dies(Point("append", number, "after", about)):
                 with self._stage.playing(self):
                     done(sequence)
 
-        if not self._dies("append", number, "before"):
+        if not self._dies(Point("append", number, "before", about)):
             with self._stage.playing(None):
                 call(heard)
 
@@ -106,7 +106,7 @@ class Life:
 
     def resumes(self) -> None:
         """A handler goes on after an await, or does not."""
-        self._dies("await", self._tally.next("await"), "before")
+        self._dies(Point("await", self._tally.next("await")))
 
     def watched(self, handler: Stepping) -> Stepping:
         """A handler whose steps are seen."""
@@ -116,9 +116,9 @@ class Life:
         """The run of a tool's body, which is the process's own."""
         self._check()
         number = self._tally.next("step", about)
-        await self._pass("step", number, "before")
+        await self._pass(Point("step", number, "before", about))
         result = await body()
-        await self._pass("step", number, "after")
+        await self._pass(Point("step", number, "after", about))
         return result
 
     # The end
@@ -135,12 +135,14 @@ class Life:
         """Ends its tasks, once nothing that they do can matter."""
         await self._stage.sweep(self, SWEEP_S)
 
-    async def _pass(self, what: What, number: int, side: Side) -> None:
-        if self._dies(what, number, side):
+    async def _pass(self, point: Point) -> None:
+        if self._dies(point):
             await self._stage.create_future()  # nobody will ever run this task again
 
-    def _dies(self, what: What, number: int, side: Side) -> bool:
-        if self._doom is None or not self._doom.is_same(what, number, side):
+    def _dies(self, point: Point) -> bool:
+        if point.side == "after":
+            self._tally.note(point)
+        if self._doom is None or not self._doom.is_same(point):
             return False
         self.dead = True
         with self._stage.playing(None):

@@ -62,7 +62,7 @@ async def play(what: Play, stage: Stage, doom: Point | None = None) -> Run:
     acting = stage.create_task(_act(what, outside))
     lives: list[Life] = []
     try:
-        async with asyncio.timeout(what.patience_s):
+        async with asyncio.timeout(what.patience_s + what.settle_s):
             while not lives or lives[-1].dead:
                 lives.append(Life(stage, tally, ledger, due, None if lives else doom))
                 await _live(lives[-1], stage, made, server, _settled(what, acting, server, due))
@@ -118,13 +118,14 @@ async def _settled(what: Play, acting: "asyncio.Task[Any]", server: MemoryBus, d
     """Returns once the scenario is over and nothing is under way any more."""
     await asyncio.wait((acting,))
     until_ns = time.time_ns() + int(what.settle_s * 1e9)
-    while True:  # what a mailbox holds can only be looked at; in virtual time that costs nothing
-        await asyncio.sleep(LOOK_S)
-        if not (server.mail.waiting("in") or server.mail.waiting("act") or due.within(until_ns)):
-            return
+    pause_s: float | None = LOOK_S
+    while pause_s is not None:  # what a mailbox holds can only be looked at
+        await asyncio.sleep(pause_s)
+        waits = server.mail.waiting("in") or server.mail.waiting("act")
+        pause_s = LOOK_S if waits else due.next_s(until_ns)
 
 
 def _waiting(what: Play, server: MemoryBus) -> str:
     mail = [str(each.address) for each in server.mail.letters()]
     who = f"; unhandled mail: {', '.join(sorted(set(mail))[:10])}" if mail else "; no mail waits"
-    return f"not over after {what.patience_s:g} s of virtual time{who}"
+    return f"not over after {what.patience_s + what.settle_s:g} s of virtual time{who}"

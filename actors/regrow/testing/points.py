@@ -29,8 +29,9 @@ class Point(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"await {self.number}" if self.what == "await" else f"{self.what} {self.number} {self.side}"
 
-    def is_same(self, what: What, number: int, side: Side) -> bool:
-        return (self.what, self.number, self.side) == (what, number, side)
+    def is_same(self, other: "Point") -> bool:
+        """Whether it is the same moment, whatever is said about it."""
+        return (self.what, self.number, self.side) == (other.what, other.number, other.side)
 
 
 def point(name: str) -> Point:
@@ -55,8 +56,10 @@ class Tally:
         """The number of this happening among its like; from now on it has happened."""
         self._counts[what] += 1
         number = self._counts[what]
-        if self._keep:
-            self.points.append(Point(what, number, "before", about))
-            if what != "await":
-                self.points.append(Point(what, number, "after", about))
+        self.note(Point(what, number, "before", about))
         return number
+
+    def note(self, point: Point) -> None:
+        """The run has come to this point."""
+        if self._keep:
+            self.points.append(point)

@@ -39,7 +39,7 @@ class Stage(VirtualLoop):
 
     def __init__(self) -> None:
         self._player: Player | None = None
-        self._of_task: WeakKeyDictionary[asyncio.Task[Any], Player] = WeakKeyDictionary()
+        self._of_task: WeakKeyDictionary[asyncio.Task[Any], Player | None] = WeakKeyDictionary()
         self.swept = False
         """Whether the play is over, and the dead may end their tasks."""
         super().__init__()
@@ -83,25 +83,21 @@ class Stage(VirtualLoop):
         """Runs a callback at that time, if its process lives by then."""
         return super().call_at(when, self._owned(callback, context), *args, context=context)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:  # type: ignore[override]
-        """A task of whoever starts it."""
-        player = self._player
-        if player is not None and context is not None:
-            handler = context.get(current_handler)
-            if handler is not None:
-                context.run(current_handler.set, player.watched(handler))
-        task = super().create_task(coro, name=name, context=context)
-        if player is not None:
-            self._of_task[task] = player
-        return task
-
     def _owned(self, callback: Callable[..., object], context: Context | None) -> Callable[..., object]:
         owner: asyncio.Task[Any] | None = getattr(callback, "__self__", None)
-        if isinstance(owner, asyncio.Task):
-            player = self._of_task.get(owner, self._player)
-            handles = context is not None and context.get(current_handler) is not None
-            return _Owned(self, player, callback, context, is_handler=handles)
+        if isinstance(owner, asyncio.Task) and context is not None:
+            handler = context.get(current_handler)
+            if owner not in self._of_task:
+                self._enrol(owner, handler, context)
+            player = self._of_task[owner]
+            return _Owned(self, player, callback, context, is_handler=handler is not None)
         return _Owned(self, self._player, callback, context)
+
+    def _enrol(self, task: asyncio.Task[Any], handler: Stepping | None, context: Context) -> None:
+        """A task begins: it belongs to whoever made it. (Where it is made is nothing to touch: its lineage is read off the stack.)"""
+        player = self._of_task[task] = self._player
+        if player is not None and handler is not None:
+            context.run(current_handler.set, player.watched(handler))
 
 
 class _Owned:
