@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from regrow.cli.lean import load_structlog
 from regrow.cli.operators import add_operators
 from regrow.cli.say import INTERRUPTED, say
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrongly typed, 130 interrupted."""
     chosen = parser().parse_args(arguments)
     try:
+        load_structlog()
         from regrow.cli.failures import told  # only now: it knows the errors of every layer
 
         command = importlib.import_module(f"regrow.cli.commands.{chosen.command.replace('-', '_')}")
