@@ -7,7 +7,8 @@ leaves: a bus. What lives in module globals and in the system's ports is not the
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from regrow.testing.play import GaveUp, NeverEnds, Play, Run, Scenario, play
 from regrow.testing.points import Point, point
 from regrow.testing.report import CrashReport, Difference, tried
 from regrow.testing.stage import run_on_stage
+from regrow.testing.virtual_time import EndlessLoop, Stalled
 
 PATIENCE_S = 3_600.0
 SETTLE_S = 3_600.0
@@ -38,6 +40,7 @@ async def crash_points(
     points: int | None = None,
     seed: int | None = None,
     view: View = as_it_is,
+    witness: bool = True,
     patience_s: float = PATIENCE_S,
     settle_s: float = SETTLE_S,
     bus: Callable[[str], MemoryBus] = MemoryBus,
@@ -50,9 +53,10 @@ async def crash_points(
     state of every actor, all replies, the dead letters, and what ran: a step whose outcome was recorded never runs again.
 
     ``app``: the system, or what makes it, called once for each run. ``only``: one point, by the name in the report.
-    ``points``: so many of them, drawn with ``seed``. ``view(actor, state)``: what of a state is compared. ``patience_s``,
-    ``settle_s``: virtual seconds until a run is said to hang, and for which timers are waited for at its end.
-    ``bus``: makes the server of each run.
+    ``points``: so many of them, drawn with ``seed``. ``view(actor, state)``: what of a state is compared. ``witness``: whether a
+    tool may run with the same arguments only as often as in the undisturbed run, what was in flight at the death apart; say
+    False where a handler polls, or its tools answer differently each time. ``patience_s``, ``settle_s``: virtual seconds until
+    a run is said to hang, and for which timers are waited for at its end. ``bus``: makes the server of each run.
     """
     began_s = time.perf_counter()
     plan = Play(
@@ -65,20 +69,21 @@ async def crash_points(
     )
     name = plan.system().name
     undisturbed = await asyncio.to_thread(_run, plan, None)
-    if isinstance(undisturbed, str):
-        return CrashReport(name, {}, 0, first=Difference("", "", (undisturbed,)))
+    if isinstance(undisturbed, tuple):
+        return CrashReport(name, {}, 0, first=Difference("", "", undisturbed))
     passed = undisturbed.tally.points
     chosen, seed = _choose(passed, only, points, seed)
     deaths: list[Point] = []
     unreached: list[str] = []
-    first: Difference | None = await _differs_from_itself(plan, undisturbed.ending)
+    compare = partial(differences, undisturbed.ending, witness=witness)
+    first = await _differs_from_itself(plan, compare)
     for death in chosen if first is None else ():
         run = await asyncio.to_thread(_run, plan, death)
         if isinstance(run, Run) and not run.reached:
             unreached.append(str(death))
             continue
         deaths.append(death)
-        sentences = (run,) if isinstance(run, str) else tuple(differences(undisturbed.ending, run.ending))
+        sentences = run if isinstance(run, tuple) else tuple(compare(run.ending))
         if sentences:
             first = Difference(str(death), death.about, sentences)
             break
@@ -101,21 +106,23 @@ def _choose(
     return [each for index, each in enumerate(passed) if index in drawn], seed
 
 
-async def _differs_from_itself(plan: Play, expected: Ending) -> Difference | None:
+async def _differs_from_itself(plan: Play, compare: Callable[[Ending], Iterable[str]]) -> Difference | None:
     """What a second undisturbed run shows: what differs there says nothing about deaths."""
     again = await asyncio.to_thread(_run, plan, None)
-    sentences = (again,) if isinstance(again, str) else tuple(differences(expected, again.ending))
+    sentences = again if isinstance(again, tuple) else tuple(compare(again.ending))
     return Difference("", "", sentences) if sentences else None
 
 
-def _run(plan: Play, doom: Point | None) -> Run | str:
-    """One run, always with the same random numbers; what kept it from an end, in a sentence."""
+def _run(plan: Play, doom: Point | None) -> Run | tuple[str, ...]:
+    """One run, always with the same random numbers; what kept it from an end, a sentence each."""
     state = random.getstate()
     random.seed(0)
     try:
         with capture_logs():
             return run_on_stage(lambda stage: play(plan, stage, doom))
-    except (NeverEnds, GaveUp) as error:
-        return str(error)
+    except NeverEnds as error:
+        return error.sentences
+    except (GaveUp, Stalled, EndlessLoop) as error:
+        return (str(error),)
     finally:
         random.setstate(state)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,11 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
 
 class NeverEnds(TimeoutError):
     """Somebody waits for something that does not come."""
+
+    def __init__(self, waiting: str, again: Sequence[str]) -> None:
+        super().__init__(waiting)
+        self.sentences = (waiting, *again)
+        """What is waited for, and which steps ran although the log had their outcome."""
 
 
 class GaveUp(RuntimeError):
@@ -77,7 +82,7 @@ async def play(what: Play, stage: Stage, doom: Point | None = None) -> Run:
             )
             return Run(ending, tally, len(lives) > 1)
     except TimeoutError:
-        raise NeverEnds(_waiting(what, server)) from None
+        raise NeverEnds(_waiting(what, server), ledger.again) from None
     finally:
         acting.cancel()
         stage.is_over()

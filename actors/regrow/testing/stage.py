@@ -6,13 +6,13 @@ Everything that a process starts belongs to it, however it is started. When it d
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from regrow.actors.step import Stepping, current_handler
-from regrow.testing.virtual_time import VirtualLoop
+from regrow.testing.virtual_time import EndlessLoop, Stalled, VirtualLoop
 
 T = TypeVar("T")
 LeftOver = tuple[Callable[..., object], tuple[Any, ...], Context | None]
@@ -169,8 +169,14 @@ def run_on_stage(main: Callable[[Stage], Coroutine[Any, Any, T]]) -> T:
         return stage.run_until_complete(main(stage))
     finally:
         stage.is_over()
-        stage.run_until_complete(stage.shutdown_asyncgens())
-        stage.run_until_complete(stage.shutdown_default_executor())
+        left = asyncio.all_tasks(stage)
+        for task in left:
+            task.cancel()
+        with suppress(EndlessLoop, Stalled):
+            if left:
+                stage.run_until_complete(asyncio.wait(left, timeout=1.0))
+            stage.run_until_complete(stage.shutdown_asyncgens())
+            stage.run_until_complete(stage.shutdown_default_executor())
         for task in asyncio.all_tasks(stage):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is known, and nobody's fault
         stage.close()

@@ -18,6 +18,8 @@ from weakref import WeakSet
 
 T = TypeVar("T")
 
+TURNS_MAX = 50_000
+"""Turns of the event loop at one moment of virtual time; more are taken for a loop without an end."""
 STALL_REAL_S = 1.0
 """How long the loop waits, by the real clock, for a thread that it does not know of before it says that nobody can go on."""
 
@@ -29,6 +31,15 @@ class Stalled(RuntimeError):
         super().__init__(
             "every task waits for another one and no timer is set: in real time this would hang; "
             "look for a reply that nobody sends"
+        )
+
+
+class EndlessLoop(RuntimeError):
+    """Somebody is always ready to run, so that no time passes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the application goes round in circles: {TURNS_MAX:,} turns of the event loop and no time has passed"
         )
 
 
@@ -77,13 +88,21 @@ class _Jumping(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now_s = 0.0
+        self._turns = 0
         self.threads = 0
         """Threads that work for the loop."""
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
-        if ready or (timeout is not None and timeout <= 0):
+        if timeout is not None and timeout <= 0:
+            self._turns += 1
+            if self._turns > TURNS_MAX:
+                self._turns = 0
+                raise EndlessLoop
+            return ready
+        self._turns = 0
+        if ready:
             return ready
         if self.threads:
             return self._real.select(None)

@@ -43,7 +43,7 @@ async def look(place: str, after_s: float) -> str:
 
 @tool
 async def choose(among: list[str]) -> str:
-    return sorted(among)[-1]
+    return max(among)
 
 
 @tool

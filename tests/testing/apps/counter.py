@@ -66,9 +66,9 @@ app = System("counters", actors=[Counter, Board])
 
 async def scenario(outside: Outside) -> list[int | str]:
     counter = outside.ref(Counter, "a")
-    replies: list[int | str] = [await counter.ask(Add(amount=amount)) for amount in (1, 2, 3)]
+    totals = [await counter.ask(Add(amount=amount)) for amount in (1, 2, 3)]
     try:
         await counter.ask(Add(amount=-1))
     except Refused as no:
-        replies.append(no.message)
-    return replies
+        return [*totals, no.message]
+    return []
