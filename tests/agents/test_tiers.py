@@ -15,6 +15,7 @@ import pytest
 
 from regrow.actors import Node, Refused, System
 from regrow.actors.records import Record, Step, Steps
+from regrow.actors.witness import WITNESS, Sighting, sightings
 from regrow.agents import food
 from regrow.agents.card import Recommendation
 from regrow.agents.catalog import Catalog
@@ -26,7 +27,6 @@ from regrow.agents.researcher import Researcher
 from regrow.agents.rules_food import food_rules
 from regrow.agents.store import CatalogStore
 from regrow.agents.usda import sample_path
-from regrow.agents.witness import WITNESS, Sighting, sightings
 from regrow.bus import Address, Bus, EmbeddedServer, MemoryBus, decode, open_bus
 from regrow.bus.connection import ServerAddress, connect
 from regrow.models import Completion, Model, ModelRefused, Prompt

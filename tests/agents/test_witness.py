@@ -5,7 +5,8 @@ import pytest
 
 from regrow.actors import StepContext, tool
 from regrow.actors.step import in_step
-from regrow.agents.witness import WITNESS, Witnessed, sightings, witness
+from regrow.actors.witness import WITNESS, sightings, witness
+from regrow.agents.witness import Witnessed
 from regrow.models import Model, Prompt, RulesModel
 
 

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from regrow.actors import Failure
+from regrow.actors.audit import Audit, Recorded, compare, recorded_steps
 from regrow.actors.records import Begun, Cause, Entry, Failed, Letter, Outcome, Record, Step, Steps, Turn
-from regrow.agents.witness import Sighting
+from regrow.actors.witness import Sighting
 from regrow.bus import Stored, encode
-from regrow.cli.audit import Audit, Recorded, compare, recorded_steps
 
 ACTOR = "researcher/1"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from regrow.actors import Retry, tool
+from regrow.actors.witness import witness
 from regrow.agents import nutrition, portion, recommend, verify
 from regrow.agents.card import Alternative, Candidate, ProductCard, card_bytes
 from regrow.agents.claims import Claim, claims
@@ -28,7 +29,6 @@ from regrow.agents.source import (
 from regrow.agents.statistics import percentiles
 from regrow.agents.store import CatalogStore, UnknownProduct
 from regrow.agents.verify import Verified
-from regrow.agents.witness import witness
 
 CATALOG = "REGROW_CATALOG"
 """The environment variable that names the catalogue's file."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from regrow.actors import Node
+from regrow.actors.audit import audit
 from regrow.agents.coordinator import Status
 from regrow.agents.product import Product
 from regrow.agents.question import constraint_ok
 from regrow.agents.source import read_products
-from regrow.cli.audit import audit
 from regrow.cli.food_run import hosted, index, recommend
 from regrow.cli.progress import Progress
 from regrow.cli.run_store import Plan, Store

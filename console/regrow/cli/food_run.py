@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from regrow.actors import Node, Refused
+from regrow.actors.witness import WITNESS
 from regrow.agents.card import Recommendation
 from regrow.agents.coordinator import Coordinator, Index, Progress, Recommend, Status
 from regrow.agents.food_tools import CATALOG, Source
 from regrow.agents.product import CatalogueError
 from regrow.agents.source import read_products
-from regrow.agents.witness import WITNESS
 from regrow.cli.failures import CommandFailed
 from regrow.cli.run_store import Plan, Store
 from regrow.cli.session import Durability, embedded

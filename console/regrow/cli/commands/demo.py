@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from regrow.actors.witness import sightings
 from regrow.agents.usda import fetch_usda, sample_path
-from regrow.agents.witness import sightings
 from regrow.cli.demo_worker import QUESTIONS, work
 from regrow.cli.failures import CommandFailed
 from regrow.cli.food_run import model_line, planned

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from regrow.actors.records import Failed, Record, Steps, Turn
-from regrow.agents.witness import Sighting, sightings
+from regrow.actors.witness import Sighting, sightings
 from regrow.bus import Address, Bus, Stored, decode
 
 READS_AT_ONCE = 32
