@@ -21,7 +21,9 @@ class Told:
         """Of all outcomes."""
         self.wrong: list[str] = []
         self._now: dict[str, Step] = {}
+        self._outcomes: dict[str, Step] = {}
         self._before: dict[str, Step] = {}
+        """Outcomes of the attempts before, those excepted that ended one."""
         self._marks: set[tuple[str, tuple[int, int]]] = set()
 
     def add(self, data: bytes) -> None:
@@ -41,11 +43,9 @@ class Told:
             case Cancelled(step):
                 self._now[step.key] = step
             case Failed():
-                known = {**self._before, **self._now}
-                self._before = {
-                    key: step for key, step in known.items() if not step.cancelled and key not in entry.again
-                }
-                self._now = {}
+                known = {**self._before, **self._outcomes}
+                self._before = {key: step for key, step in known.items() if key not in entry.again}
+                self._now, self._outcomes = {}, {}
                 self.attempts = entry.attempt
             case Turn():
                 self._ended(entry)
@@ -53,9 +53,12 @@ class Told:
                 pass
 
     def _completed(self, step: Step) -> None:
-        if self.has(step.key):
+        before = self._before.get(step.key)
+        if step.key in self._now:
             self.wrong.append(f"recorded twice: {step.key}")
-        self._now[step.key] = step
+        if before is not None and encode(before.outcome) != encode(step.outcome):
+            self.wrong.append(f"another outcome than in the attempt before: {step.key}")
+        self._now[step.key] = self._outcomes[step.key] = step
         self.tokens.update(TOKEN.findall(encode(step.outcome).decode()))
 
     def _ended(self, turn: Turn) -> None:
@@ -65,7 +68,7 @@ class Told:
         if mark is not None:
             self._marks.add((turn.cause.sender, mark))
         self.turns.append(turn)
-        self._now, self._before, self.attempts = {}, {}, 0
+        self._now, self._outcomes, self._before, self.attempts = {}, {}, {}, 0
 
 
 def told(records: list[bytes]) -> Told:

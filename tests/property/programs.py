@@ -6,7 +6,7 @@ the event loop, and a timeout either never fires or guards something that never 
 
 import random
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -199,7 +199,7 @@ class Grower:
         return Sequence(tuple(parts)) if len(parts) > 1 else parts[0]
 
     def _part(self, place: Place, before: list[Node]) -> Node:
-        if place.depth >= self.DEPTH_MAX or self._draw.random() < 0.4:
+        if place.depth >= self.DEPTH_MAX or self._draw.random() < 0.5:
             return self._leaf(place, before)
         choices = [self._gather, self._catch, self._branch, self._timeout, self._generate]
         if not place.looped:
@@ -211,10 +211,9 @@ class Grower:
         return self._draw.choice(choices)(place)
 
     def _leaf(self, place: Place, before: list[Node]) -> Node:
-        draw = self._draw.random()
-        if self._threads and not place.raced and draw < 0.25:
+        if self._threads and not place.raced and self._draw.random() < 0.25:
             return Thread(self._fresh(), calls=self._draw.random() < 0.6)
-        if draw < 0.45:
+        if self._draw.random() < 0.2:
             return Ask(self._fresh(), refused=self._draw.random() < 0.15, emit=self._draw.random() < 0.3)
         return self._call(before)
 
@@ -292,18 +291,49 @@ def smaller(node: Node) -> Iterator[Node]:
     """Programs with a part less, for whoever looks for the smallest that still shows a fault."""
     for field in node.__struct_fields__:
         value = getattr(node, field)
-        if isinstance(value, _Node):
-            yield value  # type: ignore[misc]  # pyright: ignore[reportReturnType]
-            for each in smaller(value):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-                if not isinstance(value, Call) or isinstance(each, Call):
-                    yield msgspec.structs.replace(node, **{field: each})
-        elif isinstance(value, tuple):
-            parts: tuple[Node, ...] = value
-            yield from parts
-            for index, part in enumerate(parts):
-                if len(parts) > 1:
-                    yield msgspec.structs.replace(node, **{field: (*parts[:index], *parts[index + 1 :])})
-                for each in smaller(part):
-                    yield msgspec.structs.replace(node, **{field: (*parts[:index], each, *parts[index + 1 :])})
-        elif field in ("ticks", "emit") and value:
+        if isinstance(value, tuple):
+            yield from _with_fewer(node, field, cast("tuple[Node, ...]", value))
+        elif field == "undo" or field == "end":
+            continue
+        elif isinstance(value, _Node):
+            part = cast(Node, value)
+            yield part
+            for each in smaller(part):
+                yield msgspec.structs.replace(node, **{field: each})
+        elif field in ("ticks", "emit", "refused") and value:
             yield msgspec.structs.replace(node, **{field: type(value)(0)})
+
+
+def _with_fewer(node: Node, field: str, parts: tuple[Node, ...]) -> Iterator[Node]:
+    yield from parts
+    for index, part in enumerate(parts):
+        if len(parts) > 1:
+            yield msgspec.structs.replace(node, **{field: (*parts[:index], *parts[index + 1 :])})
+        for each in smaller(part):
+            yield msgspec.structs.replace(node, **{field: (*parts[:index], each, *parts[index + 1 :])})
+
+
+def is_sound(node: Node) -> bool:
+    """Whether every part of a program that may be raced has a step, and ends with one."""
+    match node:
+        case Ticks() | Raise():
+            return False
+        case Sequence(parts):
+            return not isinstance(parts[-1], Ticks) and any(_is_step_or_more(part) for part in parts) and _inner(parts)
+        case _:
+            fields = (getattr(node, field) for field in node.__struct_fields__)
+            parts = tuple(
+                cast(Node, part)
+                for value in fields
+                for part in (cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,))
+                if isinstance(part, _Node)
+            )
+            return all(is_sound(part) for part in parts)
+
+
+def _is_step_or_more(part: Node) -> bool:
+    return not isinstance(part, Ticks | Raise)
+
+
+def _inner(parts: tuple[Node, ...]) -> bool:
+    return all(is_sound(part) for part in parts if _is_step_or_more(part))

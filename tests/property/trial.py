@@ -15,7 +15,7 @@ from regrow.supervisor import Backoff
 from tests.property.interpreter import Peer, Perform, Performer, Scene
 from tests.property.oracle import before_the_end
 from tests.property.programs import Node
-from tests.property.world import Point, Universe, World
+from tests.property.world import WHERES, Point, Universe, World
 
 PATIENCE_S = 120.0
 """Of virtual time, for all answers of a host."""
@@ -27,9 +27,9 @@ POLICY = Policy(backoff=Backoff(first_s=0.0), deaths_max=1_000)
 _names = itertools.count()
 
 
-def system(app: str, scene: Scene, *, snapshot_every: int = 500) -> System:
+def system(app: str, scene: Scene, *, snapshot_every: int = 500, attempts_max: int = POLICY.attempts_max) -> System:
     """The application, on this scene."""
-    policy = msgspec.structs.replace(POLICY, snapshot_every=snapshot_every)
+    policy = msgspec.structs.replace(POLICY, snapshot_every=snapshot_every, attempts_max=attempts_max)
     kinds = [Kind(actor=each, policy=policy) for each in (Performer, Peer)]
     return System(app, kinds, ports={"scene": scene}).checked()
 
@@ -37,11 +37,10 @@ def system(app: str, scene: Scene, *, snapshot_every: int = 500) -> System:
 class Trial:
     """A program and the point at which it dies; afterwards what went wrong."""
 
-    def __init__(self, program: Node, point: Point = Point(), *, seed: int = 0, snapshot_every: int = 500) -> None:
+    def __init__(self, program: Node, point: Point = Point(), *, seed: int = 0) -> None:
         self.program = program
         self.point = point
         self.seed = seed
-        self.snapshot_every = snapshot_every
         self.universe = Universe("", program, point)
         self.wrong: list[str] = []
 
@@ -53,14 +52,25 @@ class Trial:
         return self.universe.writes
 
 
-async def run(trials: Sequence[Trial], *, snapshot_every: int = 500) -> None:
+def every_point(undisturbed: Trial) -> list[Trial]:
+    """A trial for a death before and one for a death after each journal write."""
+    return [
+        Trial(undisturbed.program, Point(write, where), seed=undisturbed.seed)
+        for write in range(1, undisturbed.writes + 1)
+        for where in WHERES
+    ]
+
+
+async def run(
+    trials: Sequence[Trial], *, snapshot_every: int = 500, attempts_max: int = POLICY.attempts_max
+) -> None:
     """All trials side by side: one host until each is dead or done, another one to the end, a third one to replay."""
     for number, trial in enumerate(trials):
         trial.universe = Universe(f"p{number}", trial.program, trial.point)
     universes = [trial.universe for trial in trials]
     app = f"w{next(_names)}"
     world = World(app, universes)
-    made = system(app, world, snapshot_every=snapshot_every)
+    made = system(app, world, snapshot_every=snapshot_every, attempts_max=attempts_max)
     for universe in universes:
         await world.mail.post("in", Address("performer", universe.key), encode(Perform()), world.expect(universe))
     await _live(made, world, universes)
@@ -72,7 +82,7 @@ async def run(trials: Sequence[Trial], *, snapshot_every: int = 500) -> None:
     for trial in trials:
         trial.wrong.extend(_faults(trial.universe))
     whole = [trial for trial in trials if trial.universe.told["performer"].turns]
-    await _replay(whole)
+    await _replay(whole, attempts_max)
 
 
 async def _live(made: System, bus: Bus, universes: Sequence[Universe]) -> None:
@@ -87,7 +97,7 @@ async def _live(made: System, bus: Bus, universes: Sequence[Universe]) -> None:
         await asyncio.sleep(QUIET_S)
 
 
-async def _replay(trials: Sequence[Trial]) -> None:
+async def _replay(trials: Sequence[Trial], attempts_max: int) -> None:
     """A third host, with the log as it was before the end and every tool blocked, comes to the same end."""
     replayed = [Universe(trial.universe.key, trial.program) for trial in trials]
     app = f"w{next(_names)}"
@@ -98,7 +108,7 @@ async def _replay(trials: Sequence[Trial]) -> None:
             sequence = await world.log.append(address, data, rid="", after=sequence)
         universe.blocked = True
         await world.mail.post("in", address, encode(Perform()), world.expect(universe))
-    await _live(system(app, world), world, replayed)
+    await _live(system(app, world, attempts_max=attempts_max), world, replayed)
     for trial, universe in zip(trials, replayed, strict=True):
         trial.wrong.extend(f"replay: {each}" for each in (*universe.wrong, *universe.told["performer"].wrong))
         trial.wrong.extend(_differences(trial.universe, universe))

@@ -51,6 +51,8 @@ class _Jumping(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0 and not self._loop.waits_for_threads:
+            return []  # nobody but a thread could have woken the loop
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Literal, NamedTuple
 
-import msgspec
-
 from regrow.bus import Address, Box, MemoryBus, Request, headers
 from regrow.bus.headers import Headers
 from regrow.bus.memory_log import MemoryLog
@@ -22,6 +20,7 @@ from tests.property.oracle import TOKEN, Told
 from tests.property.programs import Node
 
 Where = Literal["before", "after"]
+WHERES: tuple[Where, ...] = ("before", "after")
 Observed = dict[tuple[int, str], list[str]]
 """By attempt and task."""
 
@@ -55,6 +54,7 @@ class Universe:
         self.executed = 0
         self.wrong: list[str] = []
         self.reply: Request | None = None
+        self._tokens = count(1)
         self.over = asyncio.Event()
         """It is dead, or has answered."""
 
@@ -64,6 +64,10 @@ class Universe:
         self.life += 1
         if self.reply is None:
             self.over.clear()
+
+    def token(self) -> str:
+        """One that no other execution in this universe has. Their order is the same in every trial of a program until it dies."""
+        return f"u{next(self._tokens)}"
 
     async def alive(self) -> None:
         """Returns to the living only."""
@@ -104,8 +108,6 @@ class Universe:
 class MemoryRun:
     """One attempt at a handler of a universe; see ``Run``."""
 
-    tokens = count(1)
-
     def __init__(self, universe: Universe, kind: str) -> None:
         self.program = universe.program
         self._universe = universe
@@ -132,7 +134,7 @@ class MemoryRun:
         if not self._gone:
             universe.executed += 1
             universe.check(not universe.told[self._kind].has(key), f"runs again although it is recorded: {self._kind} {key}")
-        return f"u{next(self.tokens)}"
+        return universe.token()
 
     def observe(self, task: str, what: str) -> None:
         if not self._gone:
@@ -212,6 +214,7 @@ class _Mail(MemoryMail):
     def __init__(self, world: World) -> None:
         super().__init__(world.claims)
         self._world = world
+        self._owners: dict[tuple[Box, int], Universe] = {}
 
     async def post(
         self,
@@ -222,16 +225,13 @@ class _Mail(MemoryMail):
         *,
         message_id: str | None = None,
     ) -> int:
-        await self._world.universes[address.key].alive()
-        return await super().post(box, address, body, headers, message_id=message_id)
+        universe = self._world.universes[address.key]
+        await universe.alive()
+        sequence = await super().post(box, address, body, headers, message_id=message_id)
+        self._owners[box, sequence] = universe
+        return sequence
 
     async def remove(self, box: Box, sequence: int) -> None:
-        for letter in self.letters():
-            if letter.box == box and letter.sequence == sequence:
-                await self._world.universes[letter.address.key].alive()
+        await self._owners[box, sequence].alive()
         await super().remove(box, sequence)
 
-
-def texts(records: list[bytes]) -> list[str]:
-    """Records as text, for people."""
-    return [msgspec.json.format(each, indent=0).decode() for each in records]
