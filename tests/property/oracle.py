@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from regrow.actors.records import VERSION, Cancelled, Entry, Failed, Record, Step, Steps, Turn
+from regrow.actors.records import VERSION, Cancelled, Entry, Failed, Record, Snapshot, Step, Steps, Turn
 from regrow.bus import decode, encode
 
 TOKEN = re.compile(r"u\d+")
@@ -90,7 +90,7 @@ def before_the_end(records: list[bytes]) -> list[bytes]:
     kept: list[bytes] = []
     for number, data in enumerate(records):
         record = decode(data, Record, "r")
-        left = tuple(entry for at, entry in entries[:last] if at == number)
+        left = tuple(entry for at, entry in entries[:last] if at == number and not isinstance(entry, Snapshot))
         if left:
             kept.append(encode(msgspec.structs.replace(record, v=VERSION, entries=left)))
     return kept

@@ -17,7 +17,7 @@ from tests.property.oracle import before_the_end
 from tests.property.programs import Node
 from tests.property.world import WHERES, Point, Universe, World
 
-PATIENCE_S = 120.0
+PATIENCE_S = 1_000.0
 """Of virtual time, for all answers of a host."""
 QUIET_S = 0.05
 """Of virtual time: it passes only once nobody has anything to do."""

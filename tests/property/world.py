@@ -42,6 +42,8 @@ class Universe:
         self.program = program
         self.point = point
         self.dead = False
+        self.died = False
+        """Whether it reached its point."""
         self.life = 1
         self.blocked = False
         """No tool may run: all has to come from the log."""
@@ -90,7 +92,7 @@ class Universe:
             self._die()
 
     def _die(self) -> None:
-        self.dead = True
+        self.dead = self.died = True
         self.over.set()
 
     def answered(self, reply: Request) -> None:

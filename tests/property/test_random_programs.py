@@ -1,0 +1,48 @@
+"""Random programs on the bus in memory die at every journal write, and come to what they would have come to without.
+
+The whole hunt is ``bench/random_programs.py``; here are as many programs as there is time for, and three bugs that must be found.
+"""
+
+import pytest
+
+from tests.property.hunt import Hunt
+from tests.property.plants import PLANTS
+from tests.property.programs import Call, Sequence, Ticks, grown, is_sound, smaller
+from tests.property.trial import Trial
+
+SEEDS = range(40)
+
+
+def said(faults: list[Trial]) -> str:
+    return "\n".join(f"{trial}: {what}" for trial in faults[:5] for what in trial.wrong[:3])
+
+
+def test_no_recorded_step_runs_again_and_the_same_racer_wins_wherever_a_program_dies() -> None:
+    hunt = Hunt().through(SEEDS)
+    assert not hunt.faults, said(hunt.faults)
+    assert hunt.points > 20 * len(SEEDS)
+
+
+@pytest.mark.parametrize("first", [1_000, 2_000, 3_000])
+@pytest.mark.parametrize("plant", sorted(PLANTS))
+def test_a_planted_bug_is_found_every_time(plant: str, first: int) -> None:
+    with PLANTS[plant]():
+        assert Hunt(first_only=True).through(range(first, first + 20)).faults
+
+
+def test_a_seed_grows_the_same_program_each_time() -> None:
+    assert [grown(seed) for seed in SEEDS] == [grown(seed) for seed in SEEDS]
+    assert len({repr(grown(seed)) for seed in SEEDS}) == len(SEEDS)
+
+
+def test_every_grown_program_is_sound() -> None:
+    assert all(is_sound(grown(seed)) for seed in range(500))
+    assert all(is_sound(grown(seed, real_clock=True)) for seed in range(500))
+
+
+def test_a_program_can_be_made_smaller_to_a_single_call() -> None:
+    program = grown(1)
+    while (less := next((each for each in smaller(program) if is_sound(each)), None)) is not None:
+        program = less
+    assert not isinstance(program, Sequence | Ticks)
+    assert isinstance(program, Call) or not list(smaller(program))
