@@ -3,7 +3,7 @@
 Prints how long it takes on a new host from the arrival of its message until it waits again, beside a raw read of its log; and the
 memory of a run that waits in a tool, of one that waits for another actor (both of them), and of one that was dropped because
 nothing was left to do, by the files that made it. Exits 1 when the way back takes more than 30 ms (median), a run that waits in
-a tool more than 20 KB beside its data, or one that was dropped more than 500 bytes.
+a tool more than 20 KB beside its data, or one that was dropped more than 1 KB.
 
     python bench/waiting_runs.py
     python bench/waiting_runs.py --steps 100 --repeat 2 --runs 0
@@ -23,8 +23,8 @@ from regrow.bench.waiting import Remembered, remember, replay
 
 BACK_MS_MAX = 30.0
 LOADED_BYTES_MAX = 20 * 1024
-UNLOADED_BYTES_MAX = 500
-"""Not 0: a few pages more or less belong to the process."""
+UNLOADED_BYTES_MAX = 1024
+"""Not 0: the addresses of the last 16,384 actors are remembered, however many there are."""
 
 
 def main() -> int:

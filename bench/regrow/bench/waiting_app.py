@@ -11,7 +11,8 @@ import sys
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -122,8 +123,9 @@ def system(gate: Gate, idle_after_s: float = 86_400.0) -> System:
     return System(APP, kinds, ports={GATE: gate})
 
 
-async def measure(bus: Bus, mode: str, runs: int, *, traced: bool) -> Memory:
-    """The memory of so many runs in this process."""
+@asynccontextmanager
+async def measured(bus: Bus, mode: str, runs: int, *, traced: bool) -> AsyncGenerator[Memory]:
+    """The memory of so many runs in this process; they wait until the end of the block."""
     gate = Gate()
     async with system(gate, IDLE_S if mode == "unloaded" else 86_400.0).host(bus) as node:
         # Memory that was once given back stays with the process: dropped runs are compared with as many before them.
@@ -134,17 +136,14 @@ async def measure(bus: Bus, mode: str, runs: int, *, traced: bool) -> Memory:
         rss, before = _look()
         await begin(node, gate, mode, [str(number) for number in range(runs)])
         rss_after, after = _look()
-    grown = Counter[str]()
-    if before is not None and after is not None:
-        for difference in after.compare_to(before, "filename"):
-            grown[_short(difference.traceback[0].filename)] += difference.size_diff
-    return Memory(
-        mode=mode,
-        runs=runs,
-        rss_bytes=round((rss_after - rss) / runs),
-        traced_bytes=round(sum(grown.values()) / runs),
-        by_file={name: round(size / runs) for name, size in grown.most_common(FILES) if size >= runs},
-    )
+        grown = _grown(before, after)
+        yield Memory(
+            mode=mode,
+            runs=runs,
+            rss_bytes=round((rss_after - rss) / runs),
+            traced_bytes=round(sum(grown.values()) / runs),
+            by_file={name: round(size / runs) for name, size in grown.most_common(FILES) if size >= runs},
+        )
 
 
 async def begin(node: Node, gate: Gate, mode: str, keys: Sequence[str]) -> None:
@@ -174,6 +173,15 @@ def _look() -> tuple[int, tracemalloc.Snapshot | None]:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE, snapshot
 
 
+def _grown(before: tracemalloc.Snapshot | None, after: tracemalloc.Snapshot | None) -> Counter[str]:
+    """Bytes more than before, by file."""
+    grown = Counter[str]()
+    if before is not None and after is not None:
+        for difference in after.compare_to(before, "filename"):
+            grown[_short(difference.traceback[0].filename)] += difference.size_diff
+    return grown
+
+
 def _short(name: str) -> str:
     """The file's place in its package, or in the standard library."""
     for mark in ("/regrow/", "/site-packages/", "/lib/"):
@@ -184,8 +192,10 @@ def _short(name: str) -> str:
 
 async def main(url: str, mode: str, runs: str, traced: str) -> None:
     client = await connect(ServerAddress(url=url), name="waiting")
-    async with open_bus(client, APP, create=True) as bus:
-        found = await measure(bus, mode, int(runs), traced=traced == "yes")
+    async with (
+        open_bus(client, APP, create=True) as bus,
+        measured(bus, mode, int(runs), traced=traced == "yes") as found,
+    ):
         print(msgspec.json.encode(found).decode(), flush=True)  # noqa: T201 # whoever started it reads this
         os._exit(0)  # nothing that is left is worth waiting for
 
