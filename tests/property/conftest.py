@@ -6,4 +6,3 @@ from pathlib import Path
 ROOT = str(Path(__file__).parents[2])
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
-

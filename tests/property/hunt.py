@@ -1,12 +1,12 @@
 """A hunt: many programs, each undisturbed and then with a death at every journal write, many trials to a host."""
 
 import asyncio
+import gc
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
-
 from tests.property.programs import grown
 from tests.property.trial import Trial, every_point, run
 from tests.property.virtual_time import VirtualTimeLoop
@@ -20,7 +20,7 @@ SNAPSHOTS = (500, 3)
 class Hunt:
     """What has been tried so far, and what went wrong."""
 
-    def __init__(self, *, first_only: bool = False, attempts_max: int = 3) -> None:
+    def __init__(self, *, first_only: bool = False, progress: Callable[[str], None] | None = None) -> None:
         self.programs = 0
         self.points = 0
         """Deaths that happened."""
@@ -28,14 +28,29 @@ class Hunt:
         """Tool bodies that ran."""
         self.faults: list[Trial] = []
         self._first_only = first_only
-        self._attempts_max = attempts_max
+        self._progress = progress
         self._hosts = 0
 
     def through(self, seeds: Iterable[int]) -> "Hunt":
         """Hunts through the programs of these seeds, on a loop of its own."""
-        with unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            runner.run(self._hunt(seeds))
+        gc.freeze()
+        gc.disable()  # between two hosts there is time enough for that
+        try:
+            with unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                runner.run(self._hunt(seeds))
+        finally:
+            gc.enable()
+            gc.unfreeze()
         return self
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Counts trials that are over, and keeps those that went wrong."""
+        self.points += sum(trial.universe.died for trial in trials)
+        self.steps += sum(trial.universe.executed for trial in trials)
+        self.faults.extend(trial for trial in trials if trial.wrong)
+        for trial in trials:
+            if not trial.wrong:
+                trial.forget()
 
     @property
     def over(self) -> bool:
@@ -49,14 +64,15 @@ class Hunt:
                 if self.over:
                     return
                 await self._run(trials)
+            if self._progress is not None:
+                self._progress(f"{self.programs} programs, {self.points} points, {len(self.faults)} violations")
 
     async def _run(self, trials: Sequence[Trial]) -> None:
         self._hosts += 1
         every = SNAPSHOTS[self._hosts % len(SNAPSHOTS)]
-        await run(trials, snapshot_every=every, attempts_max=self._attempts_max)
-        self.points += sum(trial.universe.died for trial in trials)
-        self.steps += sum(trial.universe.executed for trial in trials)
-        self.faults.extend(trial for trial in trials if trial.wrong)
+        await run(trials, snapshot_every=every)
+        self.add(trials)
+        gc.collect()
 
 
 @contextmanager

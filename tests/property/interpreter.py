@@ -10,8 +10,6 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from regrow.actors import Actor, Event, Message, Refused, command, current_step, event, step, tool
-
 from tests.property.programs import (
     Ask,
     Branch,
@@ -32,6 +30,8 @@ from tests.property.programs import (
     Ticks,
     Timeout,
 )
+
+from regrow.actors import Actor, Event, Message, Refused, command, current_step, event, step, tool
 
 NEVER_S = 3600.0
 
@@ -211,7 +211,7 @@ class Task:
         self._name = name
         self._children = 0
 
-    async def run(self, node: Node) -> None:  # noqa: C901  (one case for each kind of node)
+    async def run(self, node: Node) -> None:
         """Runs a part to its end."""
         match node:
             case Call():

@@ -4,13 +4,13 @@ from tests.property.programs import Node, is_sound, smaller
 from tests.property.trial import Trial, every_point, run
 
 
-async def shrunk(failed: Trial, *, attempts_max: int, tries: int = 400) -> Trial:
+async def shrunk(failed: Trial, *, tries: int = 400) -> Trial:
     """Takes parts away for as long as some death still goes wrong."""
     best = failed
     while tries > 0:
         for program in smaller(best.program):
             tries -= 1
-            found = await _first_fault(program, attempts_max) if is_sound(program) else None
+            found = await _first_fault(program) if is_sound(program) else None
             if found is not None:
                 best = found
                 break
@@ -21,9 +21,9 @@ async def shrunk(failed: Trial, *, attempts_max: int, tries: int = 400) -> Trial
     return best
 
 
-async def _first_fault(program: Node, attempts_max: int) -> Trial | None:
+async def _first_fault(program: Node) -> Trial | None:
     undisturbed = Trial(program)
-    await run([undisturbed], attempts_max=attempts_max)
+    await run([undisturbed])
     trials = [undisturbed, *every_point(undisturbed)]
-    await run(trials[1:], attempts_max=attempts_max)
+    await run(trials[1:])
     return next((trial for trial in trials if trial.wrong), None)

@@ -4,7 +4,6 @@ The whole hunt is ``bench/random_programs.py``; here are as many programs as the
 """
 
 import pytest
-
 from tests.property.hunt import Hunt
 from tests.property.plants import PLANTS
 from tests.property.programs import Call, Sequence, Ticks, grown, is_sound, smaller

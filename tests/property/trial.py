@@ -5,17 +5,16 @@ import itertools
 from collections.abc import Sequence
 
 import msgspec
+from tests.property.interpreter import Peer, Perform, Performer, Scene
+from tests.property.oracle import before_the_end
+from tests.property.programs import Node
+from tests.property.world import NEVER, WHERES, Point, Universe, World
 
 from regrow.actors import Kind, Policy, System
 from regrow.actors.records import Outcome, Turn
 from regrow.actors.wire import outcome_of
 from regrow.bus import Address, Bus, encode
 from regrow.supervisor import Backoff
-
-from tests.property.interpreter import Peer, Perform, Performer, Scene
-from tests.property.oracle import before_the_end
-from tests.property.programs import Node
-from tests.property.world import WHERES, Point, Universe, World
 
 PATIENCE_S = 1_000.0
 """Of virtual time, for all answers of a host."""
@@ -27,9 +26,9 @@ POLICY = Policy(backoff=Backoff(first_s=0.0), deaths_max=1_000)
 _names = itertools.count()
 
 
-def system(app: str, scene: Scene, *, snapshot_every: int = 500, attempts_max: int = POLICY.attempts_max) -> System:
+def system(app: str, scene: Scene, *, snapshot_every: int = 500) -> System:
     """The application, on this scene."""
-    policy = msgspec.structs.replace(POLICY, snapshot_every=snapshot_every, attempts_max=attempts_max)
+    policy = msgspec.structs.replace(POLICY, snapshot_every=snapshot_every)
     kinds = [Kind(actor=each, policy=policy) for each in (Performer, Peer)]
     return System(app, kinds, ports={"scene": scene}).checked()
 
@@ -37,19 +36,21 @@ def system(app: str, scene: Scene, *, snapshot_every: int = 500, attempts_max: i
 class Trial:
     """A program and the point at which it dies; afterwards what went wrong."""
 
-    def __init__(self, program: Node, point: Point = Point(), *, seed: int = 0) -> None:
+    def __init__(self, program: Node, point: Point = NEVER, *, seed: int = 0) -> None:
         self.program = program
         self.point = point
         self.seed = seed
         self.universe = Universe("", program, point)
         self.wrong: list[str] = []
+        self.writes = 0
+        """Of all its lives."""
 
     def __str__(self) -> str:
         return f"seed {self.seed}, death {self.point.where} write {self.point.write}"
 
-    @property
-    def writes(self) -> int:
-        return self.universe.writes
+    def forget(self) -> None:
+        """Keeps nothing but what went wrong."""
+        self.universe = Universe("", self.program, self.point)
 
 
 def every_point(undisturbed: Trial) -> list[Trial]:
@@ -61,16 +62,14 @@ def every_point(undisturbed: Trial) -> list[Trial]:
     ]
 
 
-async def run(
-    trials: Sequence[Trial], *, snapshot_every: int = 500, attempts_max: int = POLICY.attempts_max
-) -> None:
+async def run(trials: Sequence[Trial], *, snapshot_every: int = 500) -> None:
     """All trials side by side: one host until each is dead or done, another one to the end, a third one to replay."""
     for number, trial in enumerate(trials):
         trial.universe = Universe(f"p{number}", trial.program, trial.point)
     universes = [trial.universe for trial in trials]
     app = f"w{next(_names)}"
     world = World(app, universes)
-    made = system(app, world, snapshot_every=snapshot_every, attempts_max=attempts_max)
+    made = system(app, world, snapshot_every=snapshot_every)
     for universe in universes:
         await world.mail.post("in", Address("performer", universe.key), encode(Perform()), world.expect(universe))
     await _live(made, world, universes)
@@ -79,10 +78,15 @@ async def run(
         for universe in universes:
             universe.revive()
         await _live(made, world, universes)
+    await judge(trials)
+
+
+async def judge(trials: Sequence[Trial]) -> None:
+    """Notes what went wrong in trials that are over, and what comes out otherwise when their logs are replayed."""
     for trial in trials:
+        trial.writes = trial.universe.writes
         trial.wrong.extend(_faults(trial.universe))
-    whole = [trial for trial in trials if trial.universe.told["performer"].turns]
-    await _replay(whole, attempts_max)
+    await _replay([trial for trial in trials if trial.universe.told["performer"].turns])
 
 
 async def _live(made: System, bus: Bus, universes: Sequence[Universe]) -> None:
@@ -97,7 +101,7 @@ async def _live(made: System, bus: Bus, universes: Sequence[Universe]) -> None:
         await asyncio.sleep(QUIET_S)
 
 
-async def _replay(trials: Sequence[Trial], attempts_max: int) -> None:
+async def _replay(trials: Sequence[Trial]) -> None:
     """A third host, with the log as it was before the end and every tool blocked, comes to the same end."""
     replayed = [Universe(trial.universe.key, trial.program) for trial in trials]
     app = f"w{next(_names)}"
@@ -108,7 +112,7 @@ async def _replay(trials: Sequence[Trial], attempts_max: int) -> None:
             sequence = await world.log.append(address, data, rid="", after=sequence)
         universe.blocked = True
         await world.mail.post("in", address, encode(Perform()), world.expect(universe))
-    await _live(system(app, world, attempts_max=attempts_max), world, replayed)
+    await _live(system(app, world), world, replayed)
     for trial, universe in zip(trials, replayed, strict=True):
         trial.wrong.extend(f"replay: {each}" for each in (*universe.wrong, *universe.told["performer"].wrong))
         trial.wrong.extend(_differences(trial.universe, universe))
@@ -137,7 +141,9 @@ def _faults(universe: Universe) -> list[str]:
 def _disagreements(universe: Universe) -> list[str]:
     """Where the second life saw or decided otherwise than the first, which had seen nothing but what was recorded."""
     first, second = universe.observed
-    began_with = min((attempt for attempt, _ in second), default=POLICY.attempts_max)  # a turn that had ended never runs again
+    began_with = min(
+        (attempt for attempt, _ in second), default=POLICY.attempts_max
+    )  # a turn that had ended never runs again
     faults: list[str] = []
     for (attempt, task), seen in first.items():
         again = second.get((attempt, task), [])

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Literal, NamedTuple
 
+from tests.property.oracle import TOKEN, Told
+from tests.property.programs import Node
+
 from regrow.bus import Address, Box, MemoryBus, Request, headers
 from regrow.bus.headers import Headers
 from regrow.bus.memory_log import MemoryLog
 from regrow.bus.memory_mail import MemoryMail
 from regrow.bus.port import Attempted
-
-from tests.property.oracle import TOKEN, Told
-from tests.property.programs import Node
 
 Where = Literal["before", "after"]
 WHERES: tuple[Where, ...] = ("before", "after")
@@ -34,10 +34,13 @@ class Point(NamedTuple):
     where: Where = "before"
 
 
+NEVER = Point()
+
+
 class Universe:
     """One program's performer and peer, from its first life to its last."""
 
-    def __init__(self, key: str, program: Node, point: Point = Point()) -> None:
+    def __init__(self, key: str, program: Node, point: Point = NEVER) -> None:
         self.key = key
         self.program = program
         self.point = point
@@ -84,16 +87,31 @@ class Universe:
             self._die()
         return here
 
-    def end_write(self, kind: str, data: bytes, *, last: bool) -> None:
-        """A record is stored."""
+    def add(self, kind: str, data: bytes) -> None:
+        """A record is in the log."""
         self.records[kind].append(data)
         self.told[kind].add(data)
+
+    def end_write(self, kind: str, data: bytes, *, last: bool) -> None:
+        """A record is stored."""
+        self.add(kind, data)
         if last:
             self._die()
 
     def _die(self) -> None:
         self.dead = self.died = True
         self.over.set()
+
+    def execute(self, kind: str, key: str) -> None:
+        """A tool's body begins."""
+        self.executed += 1
+        self.check(not self.told[kind].has(key), f"runs again although it is recorded: {kind} {key}")
+
+    def observe(self, life: int, attempt: int, task: str, what: str) -> None:
+        """A task of the handler has seen or decided something."""
+        while len(self.observed) < life:
+            self.observed.append({})
+        self.observed[life - 1].setdefault((attempt, task), []).append(what)
 
     def answered(self, reply: Request) -> None:
         if self.reply is not None and self.reply.body != reply.body:
@@ -107,7 +125,7 @@ class Universe:
             self.wrong.append(f"life {self.life}: {what}")
 
 
-class MemoryRun:
+class UniverseRun:
     """One attempt at a handler of a universe; see ``Run``."""
 
     def __init__(self, universe: Universe, kind: str) -> None:
@@ -116,8 +134,6 @@ class MemoryRun:
         self._kind = kind
         self._life = universe.life
         self._attempt = universe.told[kind].attempts
-        while len(universe.observed) < universe.life:
-            universe.observed.append({})
 
     @property
     def _gone(self) -> bool:
@@ -134,13 +150,12 @@ class MemoryRun:
     def execute_in_thread(self, key: str, tool: str) -> str:
         universe = self._universe
         if not self._gone:
-            universe.executed += 1
-            universe.check(not universe.told[self._kind].has(key), f"runs again although it is recorded: {self._kind} {key}")
+            universe.execute(self._kind, key)
         return universe.token()
 
     def observe(self, task: str, what: str) -> None:
         if not self._gone:
-            self._universe.observed[self._life - 1].setdefault((self._attempt, task), []).append(what)
+            self._universe.observe(self._life, self._attempt, task, what)
 
     def shown(self, text: str) -> None:
         if not self._gone:
@@ -162,9 +177,9 @@ class World(MemoryBus):
         self.mail = _Mail(self)
         self._replies: dict[str, Universe] = {}
 
-    def begin(self, kind: str, key: str) -> MemoryRun:
+    def begin(self, kind: str, key: str) -> UniverseRun:
         """The run of an attempt that begins."""
-        return MemoryRun(self.universes[key], kind)
+        return UniverseRun(self.universes[key], kind)
 
     def expect(self, universe: Universe) -> Headers:
         """The headers of a message that wants an answer for this universe."""
@@ -236,4 +251,3 @@ class _Mail(MemoryMail):
     async def remove(self, box: Box, sequence: int) -> None:
         await self._owners[box, sequence].alive()
         await super().remove(box, sequence)
-
