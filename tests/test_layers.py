@@ -15,6 +15,7 @@ BELOW: dict[str, frozenset[str]] = {
     "workers": frozenset({"supervisor"}),
     "actors": frozenset({"workers", "supervisor", "bus"}),
     "testing": frozenset({"actors", "workers", "supervisor", "bus"}),
+    "pytest_plugin": frozenset({"testing", "actors", "workers", "supervisor", "bus"}),
     "models": frozenset({"actors", "workers", "supervisor", "bus"}),
     "sandbox": frozenset({"actors", "workers", "supervisor", "bus"}),
     "agents": frozenset({"models", "sandbox", "actors", "workers", "supervisor", "bus"}),

@@ -1,10 +1,10 @@
 """The client of a scenario: it lives outside of the process that dies, and does not give up."""
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import msgspec
-import structlog
 
 from regrow.actors import Actor, AskTimeout, Ref
 from regrow.actors.asking import ask, post, query
@@ -13,8 +13,6 @@ from regrow.actors.handler import Handler
 from regrow.actors.records import Outcome
 from regrow.actors.ref import ASK_TIMEOUT_S
 from regrow.bus import Address, Bus, escape, headers
-
-_log = structlog.get_logger(__name__)
 
 
 class Outside:
@@ -42,7 +40,6 @@ class Outside:
             try:
                 outcome = await ask(self.bus, "in", to, body, {headers.ID: message_id}, timeout_s)
             except AskTimeout:
-                _log.debug("asked again", id=message_id)
                 continue
             self.replies[message_id] = said(outcome)
             return outcome
@@ -53,10 +50,8 @@ class Outside:
 
     async def _query(self, to: Address, body: bytes, timeout_s: float) -> Outcome:
         while True:
-            try:
+            with suppress(AskTimeout):
                 return await query(self.bus, to, body, timeout_s)
-            except AskTimeout:
-                _log.debug("queried again", actor=str(to))
 
     def _next_id(self, to: Address) -> str:
         self._asked[to] += 1

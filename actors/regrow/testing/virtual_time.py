@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import wraps
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
+RESOLUTION_S = 1e-6
+"""Timers closer together than this go off together: far from 0 the clock is no finer."""
 TURNS_MAX = 50_000
 """Turns of the event loop at one moment of virtual time; more are taken for a loop without an end."""
 STALL_REAL_S = 1.0
@@ -50,6 +54,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumping = _Jumping()
         super().__init__(self._jumping)
         self._began_ns = time.time_ns()
+        self._clock_resolution = RESOLUTION_S
 
     def time(self) -> float:
         """Seconds since the loop was made, by its own clock."""
@@ -196,9 +201,14 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-class VirtualTimePolicy(asyncio.DefaultEventLoopPolicy):
-    """A policy whose loops run in virtual time."""
+def virtual_time(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Decorates an async test: it runs on a loop of its own in virtual time, with or without a plugin for async tests.
 
-    def new_event_loop(self) -> VirtualLoop:
-        """A loop of its own clock."""
-        return VirtualLoop()
+    Not for a test that is marked ``asyncio`` or takes async fixtures, which belong to another loop.
+    """
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run_virtual(test(*args, **kwargs))
+
+    return run
