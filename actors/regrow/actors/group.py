@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import structlog
 from regrow.actors.actor import Actor
 from regrow.actors.cell import Cell
 from regrow.actors.errors import CORRUPT, DRIFT, STORE, Drift, Failure, failure
+from regrow.actors.intake import Intake
 from regrow.actors.mailbox import Budget, Direct
 from regrow.actors.policy import Policy
 from regrow.actors.quarantine import Quarantine
@@ -46,6 +48,7 @@ class Hosting(Protocol):
 
     bus: Bus
     budget: Budget
+    intake: Intake
     quarantine: Quarantine
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
@@ -62,6 +65,7 @@ class Group:
         self.bus = host.bus
         self.quarantine = host.quarantine
         self.budget = host.budget
+        self._intake = host.intake
         self.policy = kind.policy
         self.start = host.start
         self.remote_tool = host.remote_tool
@@ -69,7 +73,8 @@ class Group:
         self.count = host.count
         self._cells: OrderedDict[Address, Cell] = OrderedDict()
         """The longest unused first."""
-        self._draining: dict[Address, asyncio.Task[None]] = {}
+        self._draining: dict[Address, asyncio.Task[None] | None] = {}
+        """Who acts, and with None who is about to begin."""
         self._passivating: asyncio.Task[None] | None = None
         self._active = asyncio.Semaphore(kind.active_max)
 
@@ -87,10 +92,14 @@ class Group:
         return cell
 
     def receive(self, delivery: Delivery) -> None:
-        """Gives a message to its actor, which runs at once or when its kind has room."""
+        """Gives a message to its actor, which runs at once, or after a wave of mail and when its kind has room."""
         cell = self.cell(delivery.address)
         cell.put(delivery)
-        self._wake(cell)
+        if cell.trouble is not None:
+            self.start(cell.complain)
+        elif cell.address not in self._draining:
+            self._draining[cell.address] = None
+            self._intake.begin(partial(self._begin, cell))
 
     def ask(self, address: Address, letter: Letter) -> asyncio.Future[Outcome | None] | None:
         """The outcome of an ask of this process; None when its actor cannot take it now. Raises ``MailboxFull``."""
@@ -99,7 +108,8 @@ class Group:
             return None
         direct = Direct(letter)
         cell.put_direct(direct)
-        self._wake(cell)
+        if address not in self._draining:
+            self._draining[address] = self.start(self._drain, cell)
         return direct.answer
 
     def in_seq(self, address: Address) -> int:
@@ -147,11 +157,11 @@ class Group:
             for _ in range(min(PASSIVATED_AT_ONCE, len(going))):
                 tasks.create_task(some())
 
-    def _wake(self, cell: Cell) -> None:
-        if cell.trouble is not None:
-            self.start(cell.complain)
-        elif cell.address not in self._draining:
-            self._draining[cell.address] = self.start(self._drain, cell)
+    def _begin(self, cell: Cell) -> asyncio.Task[None] | None:
+        if self._cells.get(cell.address) is not cell:  # its shard was lost meanwhile
+            return None
+        task = self._draining[cell.address] = self.start(self._drain, cell)
+        return task
 
     async def _drain(self, cell: Cell) -> None:
         try:

@@ -11,6 +11,7 @@ import structlog
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import CORRUPT, UNKNOWN, failure
 from regrow.actors.group import Group, Kind
+from regrow.actors.intake import Intake
 from regrow.actors.lineage import task_factory
 from regrow.actors.mailbox import Budget
 from regrow.actors.memory import used_share
@@ -41,6 +42,7 @@ class Host:
         self.statistics: Counter[str] = Counter()
         """Counted since the start of the process: steps_run, steps_from_log, recoveries."""
         self.budget = Budget()
+        self.intake = Intake()
         self.quarantine = Quarantine()
         self._remote = remote
         self._ports = ports

@@ -32,7 +32,9 @@ LEAD_S = 1.0
 """Between the first timer that is set and the time when all are due; less where there is less to set."""
 LEAD_MIN_S = 0.2
 SETS_AT_ONCE = 100
-POLL_S = 0.02
+POLL_S = 0.1
+"""Between two looks at how much is recorded, each of which asks the server about every log stream: seldom, lest it makes what is
+measured late."""
 ARRIVE_TIMEOUT_S = 120.0
 _STREAM = "RAW_TIMERS"
 _SUBJECT = "raw_timers"

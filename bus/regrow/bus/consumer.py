@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from regrow.bus.subjects import Box
 
-PULL_BATCH = 128
+PULL_BATCH = 512
 PULL_BYTES = 256 * 1024
 """After so much a pull request ends: those of 64 consumers, and once more those of the consumers before them, are half of what
 a server keeps for one connection by default."""
