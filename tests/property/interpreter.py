@@ -5,7 +5,7 @@ handlers report to the run of their context what they execute and what they see.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -140,7 +140,15 @@ async def own(argument: int) -> str:
     return found
 
 
-TOOLS = {"work": work, "look": look, "flaky": flaky, "route": route, "burst": burst, "thread": thread, "own": own}
+TOOLS: dict[str, Callable[[int], Awaitable[str]]] = {
+    "work": work,
+    "look": look,
+    "flaky": flaky,
+    "route": route,
+    "burst": burst,
+    "thread": thread,
+    "own": own,
+}
 
 
 class Poke(Message[str]):
@@ -343,11 +351,9 @@ class Task:
         given: list[Any] = [run(index) for index in range(len(node.parts))]
         if node.tasks:
             given = [_started(each) for each in given]
-        taken = 0
-        for each in asyncio.as_completed(given):
-            index = await each
+        for taken, each in enumerate(asyncio.as_completed(given), start=1):
+            index: int = await each
             self._take(children[index], f"{index} completed")
-            taken += 1
             if taken == node.take:
                 break
         if node.tasks:

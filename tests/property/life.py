@@ -162,7 +162,8 @@ def _kill_if(universe: Witnessed) -> None:
 def read_witness(universe: Universe, witness: Path) -> None:
     """Tells a universe what its lives have written down."""
     for line in witness.read_bytes().splitlines() if witness.exists() else ():
-        match msgspec.json.decode(line, type=Line):
+        told: Line = msgspec.json.decode(line, type=Line)
+        match told:
             case Executed():
                 universe.executed += 1
             case Observed(life, attempt, task, what):

@@ -130,9 +130,8 @@ def _faults(universe: Universe) -> list[str]:
         faults.append("no answer")
     elif len(turns) == 1 and not _equal(outcome_of(universe.reply), turns[0].reply):
         faults.append(f"answered {outcome_of(universe.reply)}, recorded {turns[0].reply}")
-    for what in (each for life in universe.observed for seen in life.values() for each in seen):
-        if "Drift " in what or "AmbiguousStep " in what:
-            faults.append(f"seen by the program: {what}")
+    seen = (what for life in universe.observed for task in life.values() for what in task)
+    faults.extend(f"seen by the program: {what}" for what in seen if "Drift " in what or "AmbiguousStep " in what)
     if len(universe.observed) == 2:
         faults.extend(_disagreements(universe))
     return faults

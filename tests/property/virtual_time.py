@@ -30,7 +30,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         self._now_s += seconds
 
-    def run_in_executor(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def run_in_executor(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> "asyncio.Future[Any]":
         done = super().run_in_executor(executor, func, *args)
