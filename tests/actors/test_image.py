@@ -140,21 +140,22 @@ def test_failed_attempts_keep_the_steps_and_the_cause() -> None:
     assert folded(Failed(letter(1), cause, 1)).image.opened == Open(letter(1), attempts=1, failure=cause)
 
 
-def test_another_attempt_runs_what_ended_the_last_one_and_what_was_cancelled_on_the_way() -> None:
+def test_another_attempt_runs_what_ended_the_last_one_and_what_was_cancelled_before_it_had_an_outcome() -> None:
     cancelled = msgspec.structs.replace(step("c"), cancelled=True)
     cause = failure("defect", "broken")
     failed = folded(
         Begun(letter(1)),
         Steps((step("a"), step("b"), step("c"), step("d"))),
+        Cancelled(msgspec.structs.replace(cancelled, key="e")),
         Cancelled(cancelled),
         Failed(letter(1), cause, 1, ("b",)),
     )
     assert failed.image.opened is not None
-    assert [each.key for each in failed.image.opened.kept] == ["a", "d"]
-    failed.advance((Steps((step("b"), step("c"))),), 5)
-    assert failed.image.opened.steps == [step("b"), step("c")]
+    assert [each.key for each in failed.image.opened.kept] == ["a", "c", "d"]
+    failed.advance((Steps((step("b"), step("e"))),), 5)
+    assert failed.image.opened.steps == [step("b"), step("e")]
     failed.advance((Failed(letter(1), cause, 2, ("d",)),), 6)
-    assert [each.key for each in failed.image.opened.kept] == ["a", "b", "c"]
+    assert [each.key for each in failed.image.opened.kept] == ["a", "c", "b", "e"]
 
 
 def test_a_letter_is_taken_when_it_lies_behind_the_position_of_its_box() -> None:

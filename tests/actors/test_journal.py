@@ -14,11 +14,18 @@ pytestmark = pytest.mark.asyncio
 
 
 def key(path: str, tool: str = "work") -> StepKey:
-    return StepKey(path, tool, "d", 0)
+    return StepKey.of(path, tool, "d", 0)
 
 
 def step(path: str, tool: str = "work", *, cancelled: bool = False) -> Step:
-    return Step(str(key(path, tool)), tool, msgspec.Raw(b"{}"), Outcome(msgspec.Raw(b"1")), cancelled=cancelled)
+    return Step(key(path, tool).text, tool, msgspec.Raw(b"{}"), Outcome(msgspec.Raw(b"1")), cancelled=cancelled)
+
+
+def among_tasks() -> Lineage:
+    """The lineage of a handler that has more tasks than its own."""
+    task = asyncio.current_task()
+    assert task is not None
+    return Lineage(family={task})
 
 
 async def ask(made: Journal, path: str, seen: list[str], tool: str = "work") -> None:
@@ -37,7 +44,7 @@ async def test_outcomes_pass_in_the_order_of_the_log_whoever_asks_first() -> Non
 
 
 async def test_between_two_outcomes_the_first_reaches_whoever_waits_for_it() -> None:
-    made = Journal("k/a", [step(".0"), step(".1")])
+    made = Journal("k/a", [step(".0"), step(".1")], among_tasks())
     racers = [asyncio.create_task(ask(made, path, [])) for path in (".1", ".0")]
     done, _ = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
     assert done == {racers[1]}
@@ -164,23 +171,44 @@ async def test_a_live_step_waits_in_patience_for_live_ones(monkeypatch: pytest.M
     await waiting
 
 
-async def test_a_step_of_an_earlier_attempt_answers_whenever_it_is_asked_for_and_is_not_missed() -> None:
-    made, seen = Journal("k/a", [step("", "second")], kept=[step("", "b"), step("", "a"), step(".4")]), list[str]()
-    for tool in ("a", "second", "b"):
-        await ask(made, "", seen, tool)
-    assert seen == ["a", "second", "b"]
+async def test_a_step_of_an_earlier_attempt_has_an_outcome_already_and_is_not_missed() -> None:
+    made = Journal("k/a", [step("", "second")], kept=[step("", "b"), step(".4")])
+    await ask(made, "", [], "second")
+    assert made.recorded(key("", "b")) is None, "it runs, as far as its place is concerned"
+    assert made.kept(key("", "b").text) == Outcome(msgspec.Raw(b"1"))
+    assert made.kept(key("", "c").text) is None
     made.check_done()
+
+
+async def test_a_cancellation_passes_in_the_order_of_the_log() -> None:
+    made, seen = Journal("k/a", [step(".0"), step(".1", cancelled=True)], among_tasks()), list[str]()
+
+    async def cancelled() -> None:
+        try:
+            await ask(made, ".1", seen)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+
+    task = asyncio.create_task(cancelled())
+    await asyncio.sleep(0)
+    task.cancel()
+    for _ in range(3 * journal.SETTLE_TICKS):
+        await asyncio.sleep(0)
+    assert seen == []
+    await ask(made, ".0", seen)
+    await task
+    assert seen == [".0work", "cancelled"]
 
 
 async def test_equal_calls_open_in_two_tasks_are_ambiguous_unless_pure_or_recorded() -> None:
     made = Journal("k/a", [step(".3")])
-    with made.running(key(".0"), pure=False):
-        with pytest.raises(AmbiguousStep), made.running(key(".1"), pure=False):
-            pass
-        with made.running(key(".2"), pure=True), made.running(key(".3"), pure=False):
-            pass
-    with made.running(key(".1"), pure=False):
-        pass
+    made.enter(key(".0"), pure=False)
+    with pytest.raises(AmbiguousStep):
+        made.enter(key(".1"), pure=False)
+    made.enter(key(".2"), pure=True)
+    made.enter(key(".3"), pure=False)
+    made.leave(key(".0"))
+    made.enter(key(".1"), pure=False)
 
 
 async def test_arguments_are_told_apart_by_their_digest() -> None:

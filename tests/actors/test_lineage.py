@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from regrow.actors import ActorError
-from regrow.actors.lineage import Lineage, current, path_of, rooted, task_factory, untracked
+from regrow.actors.lineage import Lineage, current, path_of, rooted, task_factory, track_again, untrack
 
 pytestmark = pytest.mark.asyncio
 
@@ -87,8 +87,9 @@ async def test_what_is_untracked_starts_tasks_without_a_place() -> None:
     root = Lineage()
 
     async def body() -> None:
-        with untracked():
-            await asyncio.create_task(note("a"))
+        token = untrack()
+        await asyncio.create_task(note("a"))
+        track_again(token)
         await asyncio.create_task(note("b"))
 
     assert await under(root, body) == {"a": "", "b": ".0"}
@@ -137,6 +138,6 @@ async def test_a_path_is_over_when_its_task_has_ended_or_can_never_start() -> No
 
 async def test_equal_calls_of_one_task_are_counted() -> None:
     place = Lineage(".1")
-    keys = [str(place.next_key("work", "d")), str(place.next_key("work", "d")), str(place.next_key("work", "e"))]
+    keys = [place.next_key("work", digest).text for digest in ("d", "d", "e")]
     assert keys == [".1/work/d/0", ".1/work/d/1", ".1/work/e/0"]
     assert path_of(keys[0]) == ".1"

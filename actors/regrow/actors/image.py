@@ -57,8 +57,8 @@ class Open(msgspec.Struct, omit_defaults=True):
         What was asked stays asked: a failed turn does not un-ask.
         """
         self.attempts, self.failure = failed.attempt, failed.failure
-        last = {step.key: step for step in (*self.kept, *self.steps)}
-        self.kept = [step for step in last.values() if not step.cancelled and step.key not in failed.again]
+        finished = {step.key: step for step in (*self.kept, *self.steps) if not step.cancelled}
+        self.kept = [step for step in finished.values() if step.key not in failed.again]
         self.steps = []
 
 

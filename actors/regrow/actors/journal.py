@@ -4,19 +4,18 @@ The order matters as much as the outcomes: of two tasks that race, the same one 
 in the order of the log, and each reaches whoever waits for it before the next one passes. That holds for steps that run now
 just as for recorded ones, lest several that share a record look as if they came at once. Belongs to one event loop.
 
-Another attempt at a turn may take another way, so the steps of the attempts before are only known by their keys: each answers as
-soon as it is asked for, and none is missed.
+Another attempt at a turn may take another way, so of the attempts before only the outcomes are known, by the keys of their steps:
+whoever takes such a step again gets it in place of running it, and it is recorded, and passes, like any other of this attempt.
 """
 
 import asyncio
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from regrow.actors.errors import AmbiguousStep, Drift
 from regrow.actors.lineage import Lineage, StepKey, path_of
-from regrow.actors.records import Step
+from regrow.actors.records import Outcome, Step
 
 SETTLE_TICKS = 8
 """Turns of the event loop between two outcomes, so that a completion reaches whoever races for it (task, gather, wait,
@@ -39,7 +38,7 @@ class Journal:
         self.lineage = lineage or Lineage()
         self.closed = False
         self._actor = actor
-        self._kept = {step.key: step for step in kept} if kept else {}
+        self._kept = {step.key: step.outcome for step in kept}
         self._recorded = tuple(recorded)
         # Of a step that completed and was cancelled before its task saw the outcome, the later record counts.
         self._position: dict[str, int] = {}
@@ -48,8 +47,9 @@ class Journal:
         self._next = 0
         self._positions = len(self._recorded)
         self._settling = False
+        self._watching = False
         self._gates: dict[int, asyncio.Future[None]] = {}
-        self._open: dict[tuple[str, str], str] = {}
+        self._open: dict[str, str] = {}
         if recorded:
             self._lay_out(recorded)
 
@@ -65,32 +65,32 @@ class Journal:
 
         Raises ``Drift`` when the task of this step took another one here when the journal was written.
         """
-        kept = self._kept.pop(str(key), None)
-        if kept is not None:
-            return kept
-        unasked = self._unasked[key.path]
-        if unasked and unasked[0] != str(key):
-            raise Drift(self._actor, str(key), unasked[0])
+        unasked = self._unasked.get(key.path)
         if not unasked:
             return None
+        if unasked[0] != key.text:
+            raise Drift(self._actor, key.text, unasked[0])
         return self._recorded[self._position[unasked.popleft()]]
 
-    async def replay(self, step: Step) -> Step:
-        """The recorded step once its turn has come; a cancelled one never comes, its task is cancelled again instead."""
-        position = self._position.get(step.key)
-        if position is None:
-            for _ in range(SETTLE_TICKS):
-                await asyncio.sleep(0)
-            return step
-        if not step.cancelled:
+    def kept(self, key: str) -> Outcome | None:
+        """The outcome that an attempt before has for this step."""
+        return self._kept.get(key)
+
+    async def replay(self, step: Step) -> None:
+        """Returns when the recorded outcome passes. That of a cancelled step never comes: its task is cancelled again instead,
+        and goes on from there when the cancellation's turn has come."""
+        position = self._position[step.key]
+        if step.cancelled:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                await self.arrive_cancelled(position)
+        elif self._alone(position):
+            await asyncio.sleep(0)
+            self._pass_on(position)
+        else:
             self._settle()
             await self.arrive(position)
-            return step
-        cancelled: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
-        try:
-            return await cancelled
-        finally:
-            self.give_up(position)
 
     def place(self) -> int:
         """The position of a step whose record is handed to the writer now."""
@@ -99,12 +99,26 @@ class Journal:
 
     async def arrive(self, position: int) -> None:
         """Returns when the outcome at this position passes. Raises ``Drift`` when one before it can come no more."""
+        if self._alone(position):
+            self._pass_on(position)
+            return
         try:
             if position != self._next or self._settling:
                 await self._wait_gate(position)
             self._settle()
         finally:
             self.give_up(position)
+
+    async def arrive_cancelled(self, position: int) -> None:
+        """Returns when the cancellation at this position passes, through further ones; or when the journal is closed."""
+        while not self.closed and (position != self._next or self._settling):
+            try:
+                await self._wait_gate(position)
+            except asyncio.CancelledError:
+                continue
+        if not self.closed:
+            self._settle()
+        self.give_up(position)
 
     def give_up(self, position: int) -> None:
         """Nobody waits for the outcome at this position (any more): the next one may pass."""
@@ -113,18 +127,17 @@ class Journal:
         if not self._settling:
             self._open_gate()
 
-    @contextmanager
-    def running(self, key: StepKey, *, pure: bool) -> Generator[None]:
-        """Keeps a call open. Raises ``AmbiguousStep`` when an equal one is open in another task, pure tools excepted."""
-        call = (key.tool, key.digest)
-        other = self._open.get(call)
-        if other is not None and other != key.path and not pure and str(key) not in self._position:
-            raise AmbiguousStep(key.tool)
-        self._open[call] = key.path
-        try:
-            yield
-        finally:
-            self._open.pop(call, None)
+    def enter(self, key: StepKey, *, pure: bool) -> None:
+        """Keeps a call open until ``leave``. Raises ``AmbiguousStep`` when an equal one is open in another task, pure tools
+        excepted."""
+        other = self._open.get(key.call)
+        if other is not None and other != key.path and not pure and key.text not in self._position:
+            raise AmbiguousStep(key.call.partition("/")[0])
+        self._open[key.call] = key.path
+
+    def leave(self, key: StepKey) -> None:
+        """The call is open no more."""
+        self._open.pop(key.call, None)
 
     def check_done(self) -> None:
         """Raises ``Drift`` when the handler's own task ends without having asked for all steps that it once took."""
@@ -135,23 +148,38 @@ class Journal:
         """From now on no step begins: whoever asks for one is cancelled."""
         self.closed = True
 
+    def _alone(self, position: int) -> bool:
+        """Whether the outcome is next and can race with no other: the handler has no task but its own."""
+        return position == self._next and not (self._settling or self._gates or self.lineage.family)
+
+    def _pass_on(self, position: int) -> None:
+        self._next = position + 1
+        if self._passed:
+            self._skip_passed()
+
     async def _wait_gate(self, position: int) -> None:
         gate = self._gates[position] = asyncio.get_running_loop().create_future()
+        if self._next < len(self._recorded) and not self._watching:
+            self._watch()
         try:
-            while not gate.done():
-                await asyncio.wait((gate,), timeout=STALL_S)
-                if not gate.done():
-                    self._check_stalled()
+            await gate
         finally:
             del self._gates[position]
 
-    def _check_stalled(self) -> None:
+    def _watch(self) -> None:
+        """While somebody waits for what is recorded, looks now and then whether that can still come."""
+        self._watching = bool(self._gates) and self._next < len(self._recorded)
+        if self._watching:
+            asyncio.get_running_loop().call_later(STALL_S, self._look)
+
+    def _look(self) -> None:
         """A task that sleeps may still ask for the step that is next; one that has ended cannot."""
-        if self._next >= len(self._recorded):
-            return
-        missing = self._recorded[self._next].key
+        missing = self._recorded[self._next].key if self._next < len(self._recorded) else ""
         if missing in self._unasked[path_of(missing)] and self.lineage.is_over(path_of(missing)):
-            raise Drift(self._actor, "another task's", missing)
+            for gate in self._gates.values():
+                if not gate.done():
+                    gate.set_exception(Drift(self._actor, "another task's", missing))
+        self._watch()
 
     def _skip_passed(self) -> None:
         while self._next in self._passed:

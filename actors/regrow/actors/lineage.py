@@ -12,9 +12,8 @@ as the one that waits for it, so that a journal can be read by another version.
 import asyncio
 import inspect
 import sys
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Iterable, Sequence
+from contextvars import Context, ContextVar, Token, copy_context
 from types import CodeType, FrameType
 from typing import Any, cast
 
@@ -40,7 +39,7 @@ class Lineage:
         self._ended = False
         self._children: list[Lineage] = []
         self._given: tuple[Sequence[object], int] = ((), 0)
-        self._calls: dict[tuple[str, str], int] = {}
+        self._calls: dict[str, int] = {}
 
     def child(self) -> "Lineage":
         """The place of the next task that this task starts."""
@@ -73,9 +72,10 @@ class Lineage:
 
     def next_key(self, tool: str, digest: str) -> "StepKey":
         """The key of this task's next call of a tool with these arguments."""
-        ordinal = self._calls.get((tool, digest), 0)
-        self._calls[tool, digest] = ordinal + 1
-        return StepKey(self.path, tool, digest, ordinal)
+        call = f"{tool}/{digest}"
+        ordinal = self._calls.get(call, 0)
+        self._calls[call] = ordinal + 1
+        return StepKey(self.path, call, f"{self.path}/{call}/{ordinal}")
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._ended = True
@@ -106,12 +106,16 @@ class StepKey(msgspec.Struct, frozen=True):
     """What identifies a step within its turn: task lineage, tool, hash of the arguments, ordinal among equal calls."""
 
     path: str
-    tool: str
-    digest: str
-    ordinal: int
+    call: str
+    """Tool and hash: equal calls have the same."""
+    text: str
+    """All of it, as the log has it."""
 
-    def __str__(self) -> str:
-        return f"{self.path}/{self.tool}/{self.digest}/{self.ordinal}"
+    @staticmethod
+    def of(path: str, tool: str, digest: str, ordinal: int) -> "StepKey":
+        """The key with its text."""
+        call = f"{tool}/{digest}"
+        return StepKey(path, call, f"{path}/{call}/{ordinal}")
 
 
 def path_of(key: str) -> str:
@@ -131,14 +135,14 @@ def rooted(lineage: Lineage) -> Context:
     return context
 
 
-@contextmanager
-def untracked() -> Generator[None]:
-    """Runs a block, and every task it starts, under no lineage, as a tool's body is run."""
-    token = _current.set(None)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def untrack() -> Token["Lineage | None"]:
+    """From here on, until ``track_again``, every task is started under no lineage, as a tool's body wants it."""
+    return _current.set(None)
+
+
+def track_again(token: Token["Lineage | None"]) -> None:
+    """Ends what ``untrack`` began."""
+    _current.reset(token)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:

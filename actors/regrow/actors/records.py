@@ -14,7 +14,7 @@ VERSION = 1
 """The ``v`` of every record that this build writes and reads."""
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a turn or a step ended: with a value (raw JSON) or with a failure."""
 
     value: msgspec.Raw = msgspec.Raw(b"null")
@@ -27,7 +27,7 @@ Type = Literal["", "ask", "timer", "direct", "promoted", "delete"]
 mailbox (yet), one that was put into ACT afterwards, an order to delete the actor."""
 
 
-class Letter(msgspec.Struct, frozen=True, omit_defaults=True):
+class Letter(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A message as it came out of a mailbox, with all that its turn needs."""
 
     box: Box
@@ -49,7 +49,7 @@ class Letter(msgspec.Struct, frozen=True, omit_defaults=True):
     """For a timer that fired: its name."""
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """A decided message to another actor, relayed after the record that holds it."""
 
     kind: str
@@ -57,7 +57,7 @@ class Send(msgspec.Struct, frozen=True):
     body: msgspec.Raw
 
 
-class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True):
+class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A decided timer, or the end of one. A name has one timer at most; a later one replaces it."""
 
     name: str
@@ -66,7 +66,7 @@ class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True):
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class Begun(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+class Begun(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
     """A turn has begun; its message is here, so that the log alone is enough to go on."""
 
     message: Letter
@@ -74,7 +74,7 @@ class Begun(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field
     """The number of its start. Above 1 the process that started it before has died, maybe of this very message."""
 
 
-class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+class Step(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A finished step, or one whose task was cancelled before it saw an outcome."""
 
     key: str
@@ -85,19 +85,19 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     cancelled: bool = False
 
 
-class Steps(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+class Steps(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
     """Steps in the order in which they completed."""
 
     steps: tuple[Step, ...]
 
 
-class Cancelled(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+class Cancelled(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
     """A step was cancelled, or timed out, and the handler went on from there: it never runs again in this turn."""
 
     step: Step
 
 
-class Asked(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
     """A durable ask inside a turn: relayed after this record, answered by a message to ACT."""
 
     key: str
@@ -113,7 +113,7 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field
     """The actors that wait for it, the asker last."""
 
 
-class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
+class Cause(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Which message a turn answered; the message itself is in ``Begun`` where a turn has steps."""
 
     box: Box
@@ -130,7 +130,7 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
         return Cause(letter.box, letter.id, letter.sender, letter.mark, letter.sent_ms, letter.type, letter.timer)
 
 
-class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How far an actor has taken its mailboxes: all up to a sequence of each, and some of ACT ahead of that."""
 
     in_seq: int = 0
@@ -139,7 +139,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sequences in ACT behind ``act_seq`` that have been taken out of turn."""
 
 
-class Turn(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
     """All that one turn decided, and how far the mailboxes have been taken with it."""
 
     cause: Cause
@@ -154,7 +154,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field=
     """When a turn that sends was recorded, milliseconds since 1970 by its node's clock."""
 
 
-class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
     """An attempt at the open turn ended in an exception; its recorded steps stay."""
 
     message: Letter
@@ -172,20 +172,20 @@ class Mark(NamedTuple):
     sent_ms: int
 
 
-class SendFailed(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+class SendFailed(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
     """One send of the last turn can never be delivered; it is a dead letter, and those behind it go on."""
 
     index: int
     failure: Failure
 
 
-class Snapshot(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+class Snapshot(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
     """The actor's image; its record rolls the log up, so it is always the first."""
 
     image: msgspec.Raw
 
 
-class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
     """The actor was deleted: its record rolls the log up and stays, for in an empty log a stale writer would win."""
 
     position: Position
@@ -195,7 +195,7 @@ class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_f
 Entry = Begun | Steps | Cancelled | Asked | Turn | Failed | SendFailed | Snapshot | Tombstone
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One append: the entries that became ready together."""
 
     v: int

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar, cast
 import msgspec
 
 from regrow.actors.errors import TIMEOUT, AskTimeout, Failure, StepFailed
-from regrow.actors.lineage import untracked
+from regrow.actors.lineage import track_again, untrack
 from regrow.actors.records import Outcome, Step
 from regrow.bus import decode, encode
 
@@ -56,12 +56,11 @@ def current_step() -> StepContext | None:
 
 async def in_step(context: StepContext, body: Callable[[], Awaitable[T]]) -> T:
     """Runs a tool's body for a step: tools that it calls are plain functions, for steps are leaves, and its tasks are its own."""
-    handler = current_handler.set(None)
-    step = _current_step.set(context)
+    handler, step, lineage = current_handler.set(None), _current_step.set(context), untrack()
     try:
-        with untracked():
-            return await body()
+        return await body()
     finally:
+        track_again(lineage)
         _current_step.reset(step)
         current_handler.reset(handler)
 

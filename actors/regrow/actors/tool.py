@@ -57,6 +57,9 @@ class Tool(Generic[P, R]):
         self.timeout_s = timeout_s
         self._function = function
         self._signature = inspect.signature(function)
+        self._names = () if _has_keyword_only(self._signature) else tuple(self._signature.parameters)
+        """Of parameters that may all be given by position."""
+        self._is_async = inspect.iscoroutinefunction(function)
         if "." in function.__qualname__:
             raise DefinitionError(f"the tool {function.__qualname__} must be a module-level function")
         for parameter in self._signature.parameters.values():
@@ -89,19 +92,23 @@ class Tool(Generic[P, R]):
 
     def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The call as the JSON of a dict by parameter name. Raises TypeError naming the tool for what is no JSON."""
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        if kwargs or len(args) != len(self._names):
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            arguments = bound.arguments
+        else:
+            arguments = dict(zip(self._names, args, strict=True))
         try:
-            return encode(bound.arguments)
+            return encode(arguments)
         except (TypeError, msgspec.MsgspecError) as error:
             raise TypeError(f"an argument of {self.name} cannot be recorded: {error}") from None
 
     async def execute(self, arguments: bytes, context: StepContext) -> Outcome:
         """Runs the body once, here, from recorded arguments."""
         try:
-            values = msgspec.json.decode(arguments, type=self._arguments_type)
+            values = self._arguments.decode(arguments)
             kwargs = {name: getattr(values, name) for name in values.__struct_fields__}
-            result = await in_step(context, lambda: self._plain((), kwargs))
+            result = await in_step(context, partial(self._plain, (), kwargs))
             return Outcome(value=msgspec.Raw(encode(result)))
         except Exception as error:  # the edge between a user's tool and the runtime: its failure becomes data
             return Outcome(failure=failure_of(error, self.raises))
@@ -117,14 +124,13 @@ class Tool(Generic[P, R]):
         return get_type_hints(self._function, include_extras=True)
 
     @cached_property
-    def _arguments_type(self) -> type[msgspec.Struct]:
+    def _arguments(self) -> "msgspec.json.Decoder[msgspec.Struct]":
         hints = self._hints
-        return msgspec.defstruct(
-            f"{self.name}_arguments", [(name, hints.get(name, Any)) for name in self._signature.parameters]
-        )
+        fields = [(name, hints.get(name, Any)) for name in self._signature.parameters]
+        return msgspec.json.Decoder(msgspec.defstruct(f"{self.name}_arguments", fields))
 
     async def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self._function):
+        if self._is_async:
             return await self._function(*args, **kwargs)
         return await asyncio.to_thread(self._function, *args, **kwargs)
 
@@ -137,6 +143,10 @@ class Tool(Generic[P, R]):
                 return outcome
             await asyncio.sleep(self.retry.backoff.delay_s(number - 1, random.random()))
             number += 1
+
+
+def _has_keyword_only(signature: inspect.Signature) -> bool:
+    return any(each.kind is each.KEYWORD_ONLY for each in signature.parameters.values())
 
 
 @overload

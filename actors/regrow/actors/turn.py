@@ -16,7 +16,7 @@ from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldD
 from regrow.actors.handler import Handler
 from regrow.actors.image import Open
 from regrow.actors.journal import Journal, digest
-from regrow.actors.lineage import StepKey, current
+from regrow.actors.lineage import current
 from regrow.actors.message import Event, Message
 from regrow.actors.records import (
     Asked,
@@ -69,7 +69,8 @@ class RunningTurn:
         self.letter = letter
         """The message; promoted, it lies in the runtime's mailbox."""
         steps, kept = (opened.steps, opened.kept) if opened is not None else ([], [])
-        self.journal = Journal(str(office.address), steps, kept=kept)
+        self._name = str(office.address)
+        self.journal = Journal(self._name, steps, kept=kept)
         self.cancel: Callable[[], object] = _nothing_runs
         """Cancels the handler."""
         self.events: list[msgspec.Raw] = []
@@ -138,18 +139,21 @@ class RunningTurn:
             await asyncio.sleep(0)  # a handler that swallows its cancellation in a loop must not stop the process
             raise asyncio.CancelledError
         key = current().next_key(call.tool, digest(call.arguments))
-        with self.journal.running(key, pure=call.pure):
+        self.journal.enter(key, pure=call.pure)
+        try:
             recorded = self.journal.recorded(key)
             try:
                 if recorded is None:
-                    return await self._run(key, call)
+                    return await self._run(key.text, call)
                 await self.journal.replay(recorded)
             except asyncio.CancelledError:
                 if recorded is None or not recorded.cancelled:
-                    await self._note_cancelled(key, call)
+                    await self._note_cancelled(key.text, call)
                 raise
-            self._office.count("steps_from_log")
-            return recorded.outcome
+        finally:
+            self.journal.leave(key)
+        self._office.count("steps_from_log")
+        return recorded.outcome
 
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
         """An ask as a step: recorded, then relayed, and answered by a message, so that either side may die meanwhile."""
@@ -218,13 +222,16 @@ class RunningTurn:
     async def _record_asked(self, asked: Asked) -> None:
         await self._submit(asked)
 
-    async def _run(self, key: StepKey, call: Call) -> Outcome:
-        context = StepContext(str(self.address), str(key))
-        await self._promoted()
-        outcome = await self._call(context, call)
+    async def _run(self, key: str, call: Call) -> Outcome:
+        context = StepContext(self._name, key)
+        if self.letter.type == "direct":
+            await self._promoted()
+        outcome = self.journal.kept(key)
+        if outcome is None:
+            outcome = await self._call(context, call)
         position = self.journal.place()
         try:
-            await self._submit(Steps((Step(str(key), call.tool, msgspec.Raw(call.arguments), outcome),)))
+            await self._submit(Steps((Step(key, call.tool, msgspec.Raw(call.arguments), outcome),)))
         except BaseException as error:
             self.journal.give_up(position)
             if self.journal.closed:
@@ -236,12 +243,11 @@ class RunningTurn:
 
     async def _promoted(self) -> None:
         """Returns once the turn's message lies in a mailbox, so that a takeover finds what is recorded from now on."""
+        if self._promoting is None:
+            self._promoting = self._office.start(self._promote)
+        await asyncio.shield(self._promoting)
         if self.letter.type == "direct":
-            if self._promoting is None:
-                self._promoting = self._office.start(self._promote)
-            await asyncio.shield(self._promoting)
-            if self.letter.type == "direct":
-                raise asyncio.CancelledError  # the host is ending
+            raise asyncio.CancelledError  # the host is ending
 
     async def _promote(self) -> None:
         self.letter = await self._office.promote(self.letter)
@@ -256,19 +262,21 @@ class RunningTurn:
                 raise
             return Outcome(failure=msgspec.structs.replace(failure(DEFECT, str(error)), type=type(error).__name__))
 
-    async def _note_cancelled(self, key: StepKey, call: Call) -> None:
+    async def _note_cancelled(self, key: str, call: Call) -> None:
         """Records a cancellation, through further ones; not one that comes from the runtime, for then the step is to run again."""
         if self.journal.closed:
             return
         position = self.journal.place()
-        step = Step(str(key), call.tool, msgspec.Raw(call.arguments), cancelled=True)
+        step = Step(key, call.tool, msgspec.Raw(call.arguments), cancelled=True)
         try:
             if self._promoting is not None:
                 await self._through_cancellations(self._promoting)
             if not self.journal.closed:
                 await self._through_cancellations(self._submit(Cancelled(step)))
-        finally:
+        except BaseException:
             self.journal.give_up(position)
+            raise
+        await self.journal.arrive_cancelled(position)
 
     async def _through_cancellations(self, done: asyncio.Future[None]) -> None:
         while not done.done() and not self.journal.closed:

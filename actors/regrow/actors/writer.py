@@ -50,105 +50,141 @@ class Writer:
     def submit(self, entry: Entry) -> asyncio.Future[None]:
         """Done once the entry is stored and folded, in the order of the calls; cancelling it changes nothing about that.
 
-        Its exception is the append's: ``StaleWriter``, ``PayloadTooLarge``, ``StoreFull``.
+        What is submitted in one turn of the event loop goes into one record. Its exception is the append's: ``StaleWriter``,
+        ``PayloadTooLarge``, ``StoreFull``.
         """
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((entry, stored))
+        stored = self._queue(entry)
         if not self._busy:
             self._busy = True
-            self._start(self._drain)
+            asyncio.get_running_loop().call_soon(self._begin)
         return stored
 
     async def append(self, entry: Entry) -> None:
-        """The same for a caller who waits, at no more cost than the append itself where nothing else is being written."""
-        if self._busy:
-            await self.submit(entry)
-            return
-        self._busy = True
-        try:
-            await self._store((entry,))
-            await self._keep_short()
-        except BaseException:
-            self._stop()
-            raise
-        self._go_on()
+        """The same for a caller who waits."""
+        stored = self._queue(entry)
+        if not self._busy:
+            self._busy = True
+            self._begin()
+        await stored
 
     async def roll_up(self) -> None:
         """Makes the log short now, if it is longer than a snapshot and nothing is being written."""
         if not self._busy and self._fold.image.records > 1:
             self._busy = True
-            try:
-                await self._snapshot()
-            except BaseException:
-                self._stop()
-                raise
-            self._go_on()
+            await self._shorten()
 
-    async def _drain(self) -> None:
+    def _queue(self, entry: Entry) -> asyncio.Future[None]:
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((entry, stored))
+        return stored
+
+    def _begin(self) -> None:
+        """Sends off what is pending. What cannot be told from one answer needs a task, which takes the batch over."""
+        batch, self._pending = self._pending, []
+        record = Record(VERSION, next_record_id(), tuple(entry for entry, _ in batch))
+        if isinstance(record.entries[0], Snapshot | Tombstone):
+            self._take_time(batch, record)
+            return
+
+        def done(sequence: int | None) -> None:
+            if sequence is None:
+                self._take_time(batch, record)
+            else:
+                self._stored(batch, record, sequence)
+                self._go_on()
+
+        self._log.attempt(self._address, encode(record), rid=record.rid, after=self._fold.sequence, done=done)
+
+    def _take_time(self, batch: list[Pending], record: Record) -> None:
         try:
-            while self._pending:
-                batch, self._pending = self._pending, []
-                await self._append(batch)
-                await self._keep_short()
-        finally:
-            self._stop()
+            self._start(self._insist, batch, record)
+        except RuntimeError:  # the host is ending
+            self._give_up(batch)
+
+    async def _insist(self, batch: list[Pending], record: Record) -> None:
+        try:
+            await self._append(batch, record)
+        except BaseException:
+            self._give_up(batch)
+            raise
+        self._go_on()
 
     def _go_on(self) -> None:
-        """Writes what became ready meanwhile."""
+        """Writes what became ready meanwhile, after a snapshot where one is due."""
+        if self._too_long():
+            try:
+                self._start(self._shorten)
+            except RuntimeError:  # the host is ending
+                self._give_up([])
+        else:
+            self._next()
+
+    async def _shorten(self) -> None:
+        try:
+            await self._snapshot()
+        except BaseException:
+            self._give_up([])
+            raise
+        self._next()
+
+    def _next(self) -> None:
         if self._pending:
-            self._start(self._drain)
+            self._begin()
         else:
             self._busy = False
 
-    def _stop(self) -> None:
+    def _give_up(self, batch: list[Pending]) -> None:
         """Nothing is being written any more; what waited for it never will be by this copy."""
         self._busy = False
-        for _, stored in self._pending:
+        for _, stored in (*batch, *self._pending):
             stored.cancel()
         self._pending.clear()
 
-    async def _append(self, batch: list[Pending]) -> None:
+    def _stored(self, batch: list[Pending], record: Record, sequence: int) -> None:
+        error: Exception | None = None
+        try:
+            self._fold.advance(record.entries, sequence)
+        except Exception as broken:  # a user's event: whoever waits for the record is told
+            error = broken
+        for _, stored in batch:
+            _settle(stored, error)
+
+    async def _append(self, batch: list[Pending], record: Record) -> None:
         """One record for the batch; one each when together they are too large."""
         try:
-            await self._store(tuple(entry for entry, _ in batch))
+            sequence = await self._send(record)
         except PayloadTooLarge as error:
             if len(batch) == 1:
                 _settle(batch[0][1], error)
                 return
             for each in batch:
-                await self._append([each])
-        except asyncio.CancelledError:
-            for _, stored in batch:
-                stored.cancel()
-            raise
+                await self._append([each], Record(VERSION, next_record_id(), (each[0],)))
         except Exception as error:  # whatever stops an append belongs to those who wait for it
             for _, stored in batch:
                 _settle(stored, error)
         else:
-            for _, stored in batch:
-                _settle(stored, None)
+            self._stored(batch, record, sequence)
 
-    async def _store(self, entries: tuple[Entry, ...]) -> None:
-        record = Record(VERSION, next_record_id(), entries)
-        rollup = isinstance(entries[0], Snapshot | Tombstone)
-        stored = await self._log.append(
-            self._address, encode(record), rid=record.rid, after=self._fold.sequence, rollup=rollup
-        )
-        self._fold.advance(entries, stored)
+    async def _send(self, record: Record) -> int:
+        rollup = isinstance(record.entries[0], Snapshot | Tombstone)
+        data = encode(record)
+        return await self._log.append(self._address, data, rid=record.rid, after=self._fold.sequence, rollup=rollup)
 
-    async def _keep_short(self) -> None:
-        """A snapshot when it is due: after so many records of the actor, or when its first one lies far back in the stream."""
+    def _too_long(self) -> bool:
+        """Whether a snapshot is due: after so many records of the actor, or when its first one lies far back in the stream."""
         fold, policy = self._fold, self._policy
         records = fold.image.records
-        if records >= policy.snapshot_every or (records > 1 and fold.sequence - fold.first >= policy.snapshot_distance):
-            await self._snapshot()
+        return records >= policy.snapshot_every or (
+            records > 1 and fold.sequence - fold.first >= policy.snapshot_distance
+        )
 
     async def _snapshot(self) -> None:
         """One that does not come about costs only the time of a later recovery."""
         try:
             self._fold.check()
             if self._policy.history == "compact":
-                await self._store((self._fold.snapshot(),))
+                record = Record(VERSION, next_record_id(), (self._fold.snapshot(),))
+                self._fold.advance(record.entries, await self._send(record))
             else:
                 await self._log.save(self._address, self._fold.saved(), self._fold.sequence)
         except StaleWriter:

@@ -30,8 +30,8 @@ from regrow.bus.errors import (
 from regrow.bus.follow import Follower, actor_of
 from regrow.bus.headers import BLOB, ROLLUP, fence
 from regrow.bus.pages import Pages, stored_ns
-from regrow.bus.port import Followed, Stored
-from regrow.bus.publishing import fits, publish_acked, refused
+from regrow.bus.port import Attempted, Followed, Stored
+from regrow.bus.publishing import accepted, fits, publish_acked, refused
 from regrow.bus.replies import ReplyInbox
 from regrow.bus.snapshots import JetStreamSnapshots
 from regrow.bus.subjects import LOG_STREAMS, Address, Subjects, check_name, log_number
@@ -80,6 +80,18 @@ class JetStreamLog:
         if replaced:
             await self._clean(address, [each for each in replaced if each != digest])
         return sequence
+
+    def attempt(self, address: Address, data: bytes, *, rid: str, after: int, done: Attempted) -> None:
+        """One attempt at ``append``, sent at once; see ``EventLog.attempt``."""
+        headers = fence(after)
+        if not fits(self._client, data, headers):
+            asyncio.get_running_loop().call_soon(done, None)
+            return
+
+        def receive(message: Msg | None) -> None:
+            done(accepted(message) if message is not None else None)
+
+        self._replies.ask(self._subjects.log(address), data, headers, receive, timeout_s=APPEND_TIMEOUT_S)
 
     async def read(self, address: Address, after: int = 0) -> list[Stored]:
         """All records of this log behind a sequence, oldest first; see ``EventLog.read``.

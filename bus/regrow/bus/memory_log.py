@@ -10,7 +10,7 @@ from regrow.bus.claims import Claims
 from regrow.bus.codec import has_id
 from regrow.bus.errors import ClaimMissing, PayloadTooLarge, StaleWriter
 from regrow.bus.headers import Headers, fence, size
-from regrow.bus.port import CLAIM_BYTES_MAX, Followed, Stored
+from regrow.bus.port import CLAIM_BYTES_MAX, Attempted, Followed, Stored
 from regrow.bus.subjects import LOG_STREAMS, Address, check_address, check_name, log_number
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
@@ -32,7 +32,8 @@ class MemoryLog:
         self._records: defaultdict[Address, list[Stored]] = defaultdict(list)
         self._last: defaultdict[int, int] = defaultdict(int)
         self._saved: dict[Address, Stored] = {}
-        self._appended = asyncio.Condition()
+        self._appended = asyncio.Event()
+        """Set when a record is added, and then another one."""
 
     async def append(self, address: Address, data: bytes, *, rid: str, after: int, rollup: bool = False) -> int:
         """The sequence under which the record was stored; see ``EventLog.append``."""
@@ -47,16 +48,30 @@ class MemoryLog:
             if digest is not None and all(each.digest != digest for each in records if isinstance(each, Aside)):
                 await self._claims.remove("log", address, digest)
             return _own(records, rid, after, last)
-        number = log_number(address)
-        self._last[number] += 1
         if rollup:
             records.clear()
-        records.append(_record(self._last[number], data, rid, digest))
-        sequence = self._last[number]
+        sequence = self._add(address, data, rid, digest)
         if rollup:
             await self._claims.drop("log", address, () if digest is None else (digest,))
-        async with self._appended:
-            self._appended.notify_all()
+        return sequence
+
+    def attempt(self, address: Address, data: bytes, *, rid: str, after: int, done: Attempted) -> None:
+        """One attempt at ``append``; see ``EventLog.attempt``."""
+        asyncio.get_running_loop().call_soon(lambda: done(self._attempt(address, data, rid, after)))
+
+    def _attempt(self, address: Address, data: bytes, rid: str, after: int) -> int | None:
+        records = self._records[check_address(address)]
+        fits = len(data) + size(fence(after)) <= PAYLOAD_BYTES_MAX
+        if not fits or (records[-1].sequence if records else 0) != after:
+            return None
+        return self._add(address, data, rid, None)
+
+    def _add(self, address: Address, data: bytes, rid: str, digest: str | None) -> int:
+        number = log_number(address)
+        sequence = self._last[number] = self._last[number] + 1
+        self._records[address].append(_record(sequence, data, rid, digest))
+        self._appended.set()
+        self._appended = asyncio.Event()
         return sequence
 
     async def read(self, address: Address, after: int = 0) -> list[Stored]:
@@ -106,9 +121,10 @@ class MemoryLog:
 
     async def _follow(self, kind: str, seen: list[int]) -> AsyncGenerator[Followed]:
         while True:
-            async with self._appended:
-                await self._appended.wait_for(lambda: self._behind(kind, seen))
-            for number, address, record in self._behind(kind, seen):
+            appended, behind = self._appended, self._behind(kind, seen)
+            if not behind:
+                await appended.wait()
+            for number, address, record in behind:
                 seen[number] = record.sequence
                 whole = await self._whole(address, record)
                 if whole is not None:

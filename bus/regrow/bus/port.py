@@ -39,6 +39,9 @@ class Followed(msgspec.Struct, frozen=True):
     stored: Stored
 
 
+Attempted = Callable[[int | None], None]
+
+
 class EventLog(Protocol):
     """One append-only log per actor."""
 
@@ -51,6 +54,14 @@ class EventLog(Protocol):
 
         Raises ``StaleWriter`` when somebody else's record is there, ``PayloadTooLarge`` before anything is sent, and
         ``StoreFull`` when the server has no room.
+        """
+        ...
+
+    def attempt(self, address: Address, data: bytes, *, rid: str, after: int, done: Attempted) -> None:
+        """One attempt at ``append``, under way when this returns, for whoever has no task to wait in.
+
+        ``done`` is called later, once: with the sequence, or with None, and then ``append`` with the same arguments finds out
+        what became of it, or says what stands in its way.
         """
         ...
 

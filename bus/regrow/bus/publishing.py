@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from regrow.bus.api import LIMIT_REACHED, NO_ROOM, ApiError, PubAck, Refusal
 from regrow.bus.codec import decode
-from regrow.bus.errors import BusError, PayloadTooLarge, StoreFull
+from regrow.bus.errors import BusError, PayloadTooLarge, StoreFull, Undecodable
 from regrow.bus.headers import Headers, size
 from regrow.bus.replies import ReplyInbox
 
@@ -28,6 +29,15 @@ async def publish_acked(
     """The stream's answer to a publish, refusals included."""
     message = await replies.request(subject, data, headers, timeout_s=timeout_s)
     return decode(message.data, PubAck, "acknowledgement")
+
+
+def accepted(message: Msg) -> int | None:
+    """The sequence that a stream gave a publish; None for a refusal, and for an answer that is none of a stream."""
+    try:
+        ack = decode(message.data, PubAck, "acknowledgement")
+    except Undecodable:
+        return None
+    return ack.seq if ack.error is None else None
 
 
 def refused(subject: str, refusal: Refusal, full: Callable[[str], BusError] = StoreFull) -> BusError:
