@@ -266,6 +266,25 @@ async def test_consumers_that_somebody_deleted_come_back(nats_bus: NatsBus, clie
     assert inbox.empty()
 
 
+@pytest.mark.parametrize("bound", ["ACKS_HELD_MAX", "ACKS_HELD_OF_ONE_MAX"])
+async def test_acknowledgements_that_are_held_leave_at_once_when_they_are_many(
+    nats_bus: NatsBus, client: Client, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Neither in memory nor in a mailbox, whose limit they count against, do they pile up; time plays no part here."""
+    for name in ("ACK_QUIET_S", "ACK_HOLD_S"):
+        monkeypatch.setattr(f"regrow.bus.desk.{name}", 3_600.0)
+    monkeypatch.setattr(f"regrow.bus.desk.{bound}", 5)
+    inbox = Inbox()
+    async with nats_bus.mail.serve(inbox.put_nowait, unexpected):
+        for _ in range(5):
+            await nats_bus.mail.post("in", ALICE, b"")
+        for delivery in await take(inbox, 5):
+            await delivery.ack()
+        async with asyncio.timeout(WAIT_S):
+            while (await call(client, f"STREAM.INFO.{nats_bus.subjects.mail_stream('in')}"))["state"]["messages"]:
+                pass
+
+
 async def test_a_consumer_that_is_gone_when_it_is_pulled_comes_back(nats_bus: NatsBus, client: Client) -> None:
     """Between two pull requests nobody hears of its end: the next one finds no responder."""
     inbox = Inbox()
