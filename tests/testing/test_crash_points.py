@@ -154,7 +154,7 @@ async def test_a_scenario_that_differs_from_itself_is_told_apart_from_a_death() 
 
     report = await crash_points(System("dice", actors=[Dice]), scenario)
     assert not report.ok and report.points == 0
-    assert "The scenario differs from itself without any death" in str(report)
+    assert "Already without any death, from one run to the next" in str(report)
 
 
 async def test_a_scenario_that_never_ends_is_said_to_wait() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from regrow.actors.step import current_step
+from regrow.actors.step import StepContext, current_step
 
 WITNESS = "REGROW_WITNESS"
 """The environment variable that names the file."""
@@ -32,8 +32,13 @@ def witness() -> None:
     path = os.environ.get(WITNESS)
     running = current_step()
     if path and running is not None:
-        line = msgspec.json.encode(Sighting(running.actor, running.key, os.getpid(), time.time_ns()))
-        os.write(_opened(path), line + b"\n")
+        append_sighting(path, running)
+
+
+def append_sighting(path: str, step: StepContext) -> None:
+    """Appends one line for this step."""
+    line = msgspec.json.encode(Sighting(step.actor, step.key, os.getpid(), time.time_ns()))
+    os.write(_opened(path), line + b"\n")
 
 
 def sightings(path: Path) -> Iterator[Sighting]:

@@ -6,25 +6,29 @@ leaves: a bus. What lives in module globals and in the system's ports is not the
 
 import asyncio
 import random
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import msgspec
 from structlog.testing import capture_logs
 
 from regrow.actors import System
 from regrow.bus import MemoryBus
-from regrow.testing.ending import Ending, View, differences
-from regrow.testing.play import GaveUp, NeverEnds, Play, Run, Scenario, play
-from regrow.testing.points import Point, point
-from regrow.testing.report import CrashReport, Difference, tried
+from regrow.testing.application import load
+from regrow.testing.ending import View
+from regrow.testing.killing import Killing, NotOver, killed_run, server
+from regrow.testing.play import GaveUp, NeverEnds, Play, Scenario, play
+from regrow.testing.points import Point
+from regrow.testing.report import CrashReport
 from regrow.testing.stage import run_on_stage
+from regrow.testing.trying import Choice, Trial, try_all
 from regrow.testing.virtual_time import EndlessLoop, Stalled
 
 PATIENCE_S = 3_600.0
 SETTLE_S = 3_600.0
+REAL_PATIENCE_S = 60.0
+REAL_SETTLE_S = 30.0
 
 
 def as_it_is(actor: str, state: Any) -> Any:
@@ -33,7 +37,7 @@ def as_it_is(actor: str, state: Any) -> Any:
 
 
 async def crash_points(
-    app: System | Callable[[], System],
+    app: System | Callable[[], System] | str,
     scenario: Scenario,
     *,
     only: str | None = None,
@@ -41,8 +45,9 @@ async def crash_points(
     seed: int | None = None,
     view: View = as_it_is,
     witness: bool = True,
-    patience_s: float = PATIENCE_S,
-    settle_s: float = SETTLE_S,
+    patience_s: float | None = None,
+    settle_s: float | None = None,
+    process: bool = False,
     bus: Callable[[str], MemoryBus] = MemoryBus,
 ) -> CrashReport:
     """Whether a death at any moment changes nothing: ``report = await crash_points(app, scenario); assert report.ok, report``.
@@ -52,77 +57,73 @@ async def crash_points(
     every await of a handler; another one takes over. Compared with the undisturbed run are what the scenario returns, the
     state of every actor, all replies, the dead letters, and what ran: a step whose outcome was recorded never runs again.
 
-    ``app``: the system, or what makes it, called once for each run. ``only``: one point, by the name in the report.
-    ``points``: so many of them, drawn with ``seed``. ``view(actor, state)``: what of a state is compared. ``witness``: whether a
-    tool may run with the same arguments only as often as in the undisturbed run, what was in flight at the death apart; say
-    False where a handler polls, or its tools answer differently each time. ``patience_s``, ``settle_s``: virtual seconds until
-    a run is said to hang, and for which timers are waited for at its end. ``bus``: makes the server of each run.
+    ``app``: the system, what makes it (called once for each run), or ``module:attribute`` or ``file.py:attribute``, where it is.
+    ``only``: one point, by the name in the report. ``points``: so many of them, drawn with ``seed``. ``view(actor, state)``: what
+    of a state is compared. ``witness``: whether a tool may run with the same arguments only as often as in the undisturbed run,
+    what was in flight at the death apart; say False where a handler polls, or its tools answer differently each time.
+    ``patience_s``, ``settle_s``: seconds until a run is said to hang, and for which timers are waited for at its end; virtual
+    ones, an hour each. ``bus``: makes the server of each run.
+
+    ``process=True``: on a real nats-server, in worker processes that get SIGKILL, each of which imports ``app`` by its path. Some
+    seconds for each point, so give ``points``; patience is a minute, and timers are waited for 30 s. How often what ran is not
+    compared there, only that nothing ran whose outcome was recorded.
     """
-    began_s = time.perf_counter()
+    choice = Choice(only, points, seed)
+    if process:
+        if not isinstance(app, str):
+            raise TypeError(
+                "a process of its own imports the application: give its path, module:attribute or file.py:attribute"
+            )
+        killing = Killing(
+            path=app,
+            scenario=scenario,
+            view=view,
+            patience_s=REAL_PATIENCE_S if patience_s is None else patience_s,
+            settle_s=REAL_SETTLE_S if settle_s is None else settle_s,
+        )
+        async with server() as (url, folder):
+            return await try_all(load(app).name, partial(_killed, killing, url, folder), choice, witness=False)
     plan = Play(
-        system=app if not isinstance(app, System) else lambda: app,
+        system=_making(app),
         scenario=scenario,
         bus=bus,
         view=view,
-        patience_s=patience_s,
-        settle_s=settle_s,
+        patience_s=PATIENCE_S if patience_s is None else patience_s,
+        settle_s=SETTLE_S if settle_s is None else settle_s,
     )
-    name = plan.system().name
-    undisturbed = await asyncio.to_thread(_run, plan, None)
-    if isinstance(undisturbed, tuple):
-        return CrashReport(name, {}, 0, first=Difference("", "", undisturbed))
-    passed = undisturbed.tally.points
-    chosen, seed = _choose(passed, only, points, seed)
-    deaths: list[Point] = []
-    unreached: list[str] = []
-    compare = partial(differences, undisturbed.ending, witness=witness)
-    first = await _differs_from_itself(plan, compare)
-    for death in chosen if first is None else ():
-        run = await asyncio.to_thread(_run, plan, death)
-        if isinstance(run, Run) and not run.reached:
-            unreached.append(str(death))
-            continue
-        deaths.append(death)
-        sentences = run if isinstance(run, tuple) else tuple(compare(run.ending))
-        if sentences:
-            first = Difference(str(death), death.about, sentences)
-            break
-    seconds = time.perf_counter() - began_s
-    return CrashReport(name, tried(deaths), len(passed), tuple(unreached), first, seconds, seed)
+    return await try_all(plan.system().name, partial(_played, plan), choice, witness=witness)
 
 
-def _choose(
-    passed: Sequence[Point], only: str | None, count: int | None, seed: int | None
-) -> tuple[Sequence[Point], int | None]:
-    """The points to try, and the seed by which they were drawn. Raises ValueError for a point that is none."""
-    if only is not None:
-        wanted = point(only)
-        about = next((each.about for each in passed if str(each) == str(wanted)), "not passed by the undisturbed run")
-        return (msgspec.structs.replace(wanted, about=about),), None
-    if count is None or count >= len(passed):
-        return passed, None
-    seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
-    drawn = set(random.Random(seed).sample(range(len(passed)), count))
-    return [each for index, each in enumerate(passed) if index in drawn], seed
+def _making(app: System | Callable[[], System] | str) -> Callable[[], System]:
+    if callable(app):
+        return app
+    system = load(app) if isinstance(app, str) else app
+    return lambda: system
 
 
-async def _differs_from_itself(plan: Play, compare: Callable[[Ending], Iterable[str]]) -> Difference | None:
-    """What a second undisturbed run shows: what differs there says nothing about deaths."""
-    again = await asyncio.to_thread(_run, plan, None)
-    sentences = again if isinstance(again, tuple) else tuple(compare(again.ending))
-    return Difference("", "", sentences) if sentences else None
+async def _killed(what: Killing, url: str, folder: Path, doom: Point | None) -> Trial:
+    try:
+        run = await killed_run(what, url, folder, doom)
+    except NotOver as error:
+        return Trial(stuck=(str(error),))
+    return Trial(run.ending, passed=run.passed, reached=run.reached)
 
 
-def _run(plan: Play, doom: Point | None) -> Run | tuple[str, ...]:
-    """One run, always with the same random numbers; what kept it from an end, a sentence each."""
+async def _played(plan: Play, doom: Point | None) -> Trial:
+    return await asyncio.to_thread(_play_here, plan, doom)
+
+
+def _play_here(plan: Play, doom: Point | None) -> Trial:
+    """One run, always with the same random numbers."""
     state = random.getstate()
     random.seed(0)
     try:
         with capture_logs():
-            return run_on_stage(lambda stage: play(plan, stage, doom))
+            run = run_on_stage(lambda stage: play(plan, stage, doom))
+        return Trial(run.ending, passed=run.tally.points, reached=run.reached)
     except NeverEnds as error:
-        return error.sentences
+        return Trial(stuck=error.sentences)
     except (GaveUp, Stalled, EndlessLoop) as error:
-        return (str(error),)
+        return Trial(stuck=(str(error),))
     finally:
         random.setstate(state)

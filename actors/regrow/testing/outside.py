@@ -21,8 +21,10 @@ class Outside:
     The ids are the same in every run, so a scenario may start several asks at once, though not to the same actor.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, resend_s: float | None = None) -> None:
+        """``resend_s``: after which time without a reply it asks again, where not when an ordinary client would."""
         self.bus = bus
+        self._resend_s = resend_s
         self.replies: dict[str, Any] = {}
         """What was answered to each ask, by its id: the value, or how it failed."""
         self._asked: Counter[Address] = Counter()
@@ -35,7 +37,7 @@ class Outside:
         """The reply, however long it takes: ``timeout_s`` only says after which time a query is made anew."""
         if not handler.queued:
             return await self._query(to, body, timeout_s)
-        message_id = self._next_id(to)
+        message_id, timeout_s = self._next_id(to), self._resend_s or timeout_s
         while True:
             try:
                 outcome = await ask(self.bus, "in", to, body, {headers.ID: message_id}, timeout_s)

@@ -1,7 +1,9 @@
 """Moments at which a process may die, counted in the order in which they come, and how each is named."""
 
+import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -10,6 +12,8 @@ Side = Literal["before", "after"]
 What = Literal["append", "save", "post", "schedule", "unschedule", "ack", "publish", "bury", "remove", "step", "await"]
 KINDS: tuple[What, ...] = get_args(What)
 
+NO_POINT = "-"
+"""The name of none."""
 _NAME = re.compile(r"(\w+) (\d+)(?: (before|after))?")
 
 
@@ -63,3 +67,18 @@ class Tally:
         """The run has come to this point."""
         if self._keep:
             self.points.append(point)
+
+
+def choose(
+    passed: Sequence[Point], only: str | None, count: int | None, seed: int | None
+) -> tuple[Sequence[Point], int | None]:
+    """The points to try, and the seed by which they were drawn. Raises ValueError for a point that is none."""
+    if only is not None:
+        wanted = point(only)
+        about = next((each.about for each in passed if str(each) == str(wanted)), "not passed by the undisturbed run")
+        return (msgspec.structs.replace(wanted, about=about),), None
+    if count is None or count >= len(passed):
+        return passed, None
+    seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
+    drawn = set(random.Random(seed).sample(range(len(passed)), count))
+    return [each for index, each in enumerate(passed) if index in drawn], seed

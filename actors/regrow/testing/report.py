@@ -57,7 +57,7 @@ class CrashReport(msgspec.Struct, frozen=True):
             return told
         what = "\n".join(f"  - {sentence}" for sentence in self.first.sentences[:SENTENCES_MAX])
         if not self.first.point:
-            return f"{told}\nThe scenario differs from itself without any death:\n{what}"
+            return f"{told}\nAlready without any death, from one run to the next:\n{what}"
         return (
             f"{told}\nThe first that differs: {self.first.point} ({self.first.about})\n{what}\n"
             f"To see it again: crash_points(app, scenario, only={self.first.point!r})"

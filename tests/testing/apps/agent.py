@@ -113,7 +113,7 @@ class Planner(Actor):
         found = [*places, winner, late, *routes.result(), *(str(each.result()) for each in weights), *priced, *done]
         self.emit(Booked(found=found))
         self.send(self.ref(Diary, "all"), Tell(what=f"planned {msg.trip}"))
-        self.set_timer("confirm", Confirm(trip=msg.trip), after_s=60)
+        self.set_timer("confirm", Confirm(trip=msg.trip), after_s=1)
         return found
 
     @command

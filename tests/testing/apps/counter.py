@@ -36,7 +36,7 @@ class Counter(Actor):
         self.emit(Added(amount=msg.amount, by="add"))
         for part in range(2):
             self.send(self.ref(Board, "all"), Note(amount=10 * msg.amount + part))
-        self.set_timer(f"remind {msg.amount}", Remind(amount=msg.amount), after_s=60 * msg.amount)
+        self.set_timer(f"remind {msg.amount}", Remind(amount=msg.amount), after_s=0.2 * msg.amount)
         return self.total
 
     @command
@@ -45,7 +45,7 @@ class Counter(Actor):
 
     @event
     def added(self, fact: Added) -> None:
-        self.total += fact.amount
+        self.total += fact.amount if fact.by == "add" else 0
         self.by[fact.by] = self.by.get(fact.by, 0) + 1
 
 
