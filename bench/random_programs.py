@@ -25,17 +25,19 @@ import random
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.property.growing import grown  # noqa: E402
 from tests.property.hunt import Hunt, unlogged  # noqa: E402
 from tests.property.interpreter import Perform  # noqa: E402
 from tests.property.life import KINDS, Order, live, read_witness  # noqa: E402
 from tests.property.plants import PLANTS  # noqa: E402
-from tests.property.programs import grown  # noqa: E402
 from tests.property.shrink import shrunk  # noqa: E402
 from tests.property.trial import Trial, judge, run  # noqa: E402
 from tests.property.virtual_time import VirtualTimeLoop  # noqa: E402
@@ -48,6 +50,8 @@ PATIENCE_S = 60.0
 """For the answer of a life."""
 TOLD_MAX = 5
 """Violations that are told in full."""
+EACH_JOB = 25
+"""Programs that a process is given at once."""
 EACH_LANE = 250
 """Points for which one application is used: its streams cost time to make."""
 
@@ -61,11 +65,8 @@ def main() -> int:
     elif chosen.process:
         hunt = asyncio.run(_in_processes(chosen.process, chosen.seed, chosen.lanes))
     else:
-        with PLANTS[chosen.plant]() if chosen.plant else contextlib.nullcontext():
-            hunt = Hunt(progress=_say).through(range(chosen.seed, chosen.seed + chosen.programs))
-            _tell(hunt.faults, small=chosen.shrink)
-    if chosen.program is not None or chosen.process:
-        _tell(hunt.faults, small=False)
+        hunt = _side_by_side(chosen)
+    _tell(hunt.faults, None if chosen.process or not chosen.shrink else chosen.plant)
     document = {
         "v": 1,
         "programs": hunt.programs,
@@ -85,13 +86,57 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--programs", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--process", type=int, default=0, metavar="POINTS")
-    parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--plant", choices=sorted(PLANTS))
+    parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="how much is tried side by side")
+    parser.add_argument("--plant", choices=["", *sorted(PLANTS)], default="")
     parser.add_argument("--program", type=int, metavar="SEED")
     parser.add_argument("--write", type=int, default=0)
     parser.add_argument("--where", choices=WHERES, default="before")
     parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
+
+
+def _side_by_side(chosen: argparse.Namespace) -> Hunt:
+    """Each program and all its points in one process, some programs each in several processes."""
+    seeds = range(chosen.seed, chosen.seed + chosen.programs)
+    some = [seeds[start : start + EACH_JOB] for start in range(0, len(seeds), EACH_JOB)]
+    hunt = Hunt()
+    with ProcessPoolExecutor(chosen.lanes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done, found in enumerate(pool.map(_hunted, some, [chosen.plant] * len(some)), start=1):
+            hunt.programs += found.programs
+            hunt.points += found.points
+            hunt.steps += found.steps
+            hunt.faults.extend(each.trial() for each in found.faults)
+            if done % 4 == 0:
+                _say(f"{hunt.programs} programs, {hunt.points} points, {len(hunt.faults)} violations")
+    return hunt
+
+
+class _Fault(NamedTuple):
+    """A violation as another process tells of it."""
+
+    seed: int
+    point: Point
+    wrong: list[str]
+
+    def trial(self) -> Trial:
+        """The trial, to be looked at or repeated."""
+        trial = Trial(grown(self.seed), self.point, seed=self.seed)
+        trial.wrong.extend(self.wrong)
+        return trial
+
+
+class _Found(NamedTuple):
+    programs: int
+    points: int
+    steps: int
+    faults: list[_Fault]
+
+
+def _hunted(seeds: range, plant: str) -> _Found:
+    with PLANTS[plant]() if plant else contextlib.nullcontext():
+        hunt = Hunt().through(seeds)
+    faults = [_Fault(trial.seed, trial.point, trial.wrong) for trial in hunt.faults]
+    return _Found(hunt.programs, hunt.points, hunt.steps, faults)
 
 
 def _one(chosen: argparse.Namespace) -> Hunt:
@@ -104,15 +149,17 @@ def _one(chosen: argparse.Namespace) -> Hunt:
     return hunt
 
 
-def _tell(faults: list[Trial], *, small: bool) -> None:
+def _tell(faults: list[Trial], plant: str | None) -> None:
+    """The first violations in full, and the smallest program that still shows the first one; without it where ``plant`` is None."""
     for trial in faults[:TOLD_MAX]:
         _say(str(trial))
         for what in trial.wrong[:3]:
             _say(f"  {what[:600]}")
-    if faults and small:
-        with unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    if faults and plant is not None:
+        planted = PLANTS[plant]() if plant else contextlib.nullcontext()
+        with planted, unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             least = runner.run(shrunk(faults[0]))
-        _say(f"the smallest found, {least}: {least.program}")
+        _say(f"the smallest found, death {least.point.where} write {least.point.write}: {least.program}")
         for what in least.wrong[:3]:
             _say(f"  {what[:600]}")
 

@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
-from tests.property.programs import grown
+from tests.property.growing import grown
 from tests.property.trial import Trial, every_point, run
 from tests.property.virtual_time import VirtualTimeLoop
 
@@ -20,7 +20,7 @@ SNAPSHOTS = (500, 3)
 class Hunt:
     """What has been tried so far, and what went wrong."""
 
-    def __init__(self, *, first_only: bool = False, progress: Callable[[str], None] | None = None) -> None:
+    def __init__(self, *, first_only: bool = False) -> None:
         self.programs = 0
         self.points = 0
         """Deaths that happened."""
@@ -28,7 +28,6 @@ class Hunt:
         """Tool bodies that ran."""
         self.faults: list[Trial] = []
         self._first_only = first_only
-        self._progress = progress
         self._hosts = 0
 
     def through(self, seeds: Iterable[int]) -> "Hunt":
@@ -64,8 +63,6 @@ class Hunt:
                 if self.over:
                     return
                 await self._run(trials)
-            if self._progress is not None:
-                self._progress(f"{self.programs} programs, {self.points} points, {len(self.faults)} violations")
 
     async def _run(self, trials: Sequence[Trial]) -> None:
         self._hosts += 1

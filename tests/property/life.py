@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from tests.property.growing import grown
 from tests.property.hunt import unlogged
-from tests.property.programs import grown
 from tests.property.trial import system
 from tests.property.world import Point, Universe, UniverseRun
 
@@ -103,6 +103,9 @@ def live(order: Order) -> None:
 
 
 async def _live(order: Order) -> None:
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: None
+    )  # tasks that a program left may fail unseen
     universe = Witnessed(order.key, order.life, order.point, order.witness)
     client = await connect(ServerAddress(url=order.url), name=f"life-{os.getpid()}")
     async with open_bus(client, order.app) as bus:

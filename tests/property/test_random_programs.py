@@ -4,9 +4,11 @@ The whole hunt is ``bench/random_programs.py``; here are as many programs as the
 """
 
 import pytest
+from tests.property.growing import grown
 from tests.property.hunt import Hunt
 from tests.property.plants import PLANTS
-from tests.property.programs import Call, Sequence, Ticks, grown, is_sound, smaller
+from tests.property.programs import Call, Sequence, Ticks
+from tests.property.shrink import is_sound, smaller
 from tests.property.trial import Trial
 
 SEEDS = range(40)

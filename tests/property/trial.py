@@ -5,13 +5,14 @@ import itertools
 from collections.abc import Sequence
 
 import msgspec
-from tests.property.interpreter import Peer, Perform, Performer, Scene
+from tests.property.interpreter import Perform, Performer
 from tests.property.oracle import before_the_end
 from tests.property.programs import Node
+from tests.property.tools import Peer, Scene
 from tests.property.world import NEVER, WHERES, Point, Universe, World
 
 from regrow.actors import Kind, Policy, System
-from regrow.actors.records import Outcome, Turn
+from regrow.actors.records import Outcome
 from regrow.actors.wire import outcome_of
 from regrow.bus import Address, Bus, encode
 from regrow.supervisor import Backoff
@@ -157,15 +158,8 @@ def _differences(universe: Universe, replayed: Universe) -> list[str]:
     turns, again = universe.told["performer"].turns, replayed.told["performer"].turns
     if len(again) != 1:
         return [f"replay: {len(again)} turns are recorded, answered {replayed.reply}"]
-    return [
-        f"replay: {field} was {getattr(turns[0], field)}, is {getattr(again[0], field)}"
-        for field in ("reply", "events")
-        if not _same(turns[0], again[0], field)
-    ]
-
-
-def _same(one: Turn, two: Turn, field: str) -> bool:
-    return encode(getattr(one, field)) == encode(getattr(two, field))
+    pairs = [(encode(getattr(turns[0], field)), encode(getattr(again[0], field))) for field in ("reply", "events")]
+    return [f"replay: {was.decode()} was recorded, now it is {now.decode()}" for was, now in pairs if was != now]
 
 
 def _equal(one: Outcome, two: Outcome) -> bool:
