@@ -2,7 +2,7 @@
 
 Each program (gathers, task groups, races, timeouts, shields, loops with equal arguments, exceptions, asks, threads, generators; a
 seed grows it) runs as the handler of a durable actor. In memory it dies before and after each of its journal writes, another host
-goes on, and a third one replays the log with every tool blocked: no recorded step may run again, what was seen and decided from
+goes on (in a quarter of the trials that one dies soon as well), and a last one replays the log with every tool blocked: no recorded step may run again, what was seen and decided from
 records must be seen and decided again, and the replay must come to the same reply and events without a step. With ``--process``
 the points are drawn at random, the worker is a process on a real nats-server that kills itself with SIGKILL at its point, and
 another process goes on.
@@ -91,6 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--program", type=int, metavar="SEED")
     parser.add_argument("--write", type=int, default=0)
     parser.add_argument("--where", choices=WHERES, default="before")
+    parser.add_argument("--again", type=int, default=0, help="the write after which it dies once more")
     parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
 
@@ -141,7 +142,7 @@ def _hunted(seeds: range, plant: str) -> _Found:
 
 def _one(chosen: argparse.Namespace) -> Hunt:
     """One point of one program, in memory."""
-    trial = Trial(grown(chosen.program), Point(chosen.write, chosen.where), seed=chosen.program)
+    trial = Trial(grown(chosen.program), Point(chosen.write, chosen.where, chosen.again), seed=chosen.program)
     with unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run([trial]))
     hunt = Hunt()
@@ -256,6 +257,8 @@ class _Point:
         await asyncio.to_thread(_judge_in_memory, trial)
         self._hunt.add([trial])
         self._hunt.programs += 1
+        if trial.wrong:
+            _say(f"{trial}: {trial.wrong[0][:600]}")
         if self._hunt.points % 50 == 0:
             _say(f"{self._hunt.points} points, {len(self._hunt.faults)} violations")
 

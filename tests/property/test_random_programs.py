@@ -11,7 +11,7 @@ from tests.property.programs import Call, Sequence, Ticks
 from tests.property.shrink import is_sound, smaller
 from tests.property.trial import Trial
 
-SEEDS = range(40)
+SEEDS = range(30)
 
 
 def said(faults: list[Trial]) -> str:

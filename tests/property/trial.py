@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections.abc import Sequence
 
 import msgspec
@@ -9,7 +10,7 @@ from tests.property.interpreter import Perform, Performer
 from tests.property.oracle import before_the_end
 from tests.property.programs import Node
 from tests.property.tools import Peer, Scene
-from tests.property.world import NEVER, WHERES, Point, Universe, World
+from tests.property.world import NEVER, WHERES, Observed, Point, Universe, World
 
 from regrow.actors import Kind, Policy, System
 from regrow.actors.records import Outcome
@@ -23,6 +24,9 @@ QUIET_S = 0.05
 """Of virtual time: it passes only once nobody has anything to do."""
 
 POLICY = Policy(backoff=Backoff(first_s=0.0), deaths_max=1_000)
+
+AGAIN = 0.25
+"""The share of trials with a second death."""
 
 _names = itertools.count()
 
@@ -47,7 +51,8 @@ class Trial:
         """Of all its lives."""
 
     def __str__(self) -> str:
-        return f"seed {self.seed}, death {self.point.where} write {self.point.write}"
+        again = f", again after write {self.point.again}" if self.point.again else ""
+        return f"seed {self.seed}, death {self.point.where} write {self.point.write}{again}"
 
     def forget(self) -> None:
         """Keeps nothing but what went wrong."""
@@ -55,12 +60,17 @@ class Trial:
 
 
 def every_point(undisturbed: Trial) -> list[Trial]:
-    """A trial for a death before and one for a death after each journal write."""
+    """A trial for a death before and one for a death after each journal write; in some it dies once more soon after."""
+    draw = random.Random(undisturbed.seed)
     return [
-        Trial(undisturbed.program, Point(write, where), seed=undisturbed.seed)
+        Trial(undisturbed.program, Point(write, where, _soon_after(write, draw)), seed=undisturbed.seed)
         for write in range(1, undisturbed.writes + 1)
         for where in WHERES
     ]
+
+
+def _soon_after(write: int, draw: random.Random) -> int:
+    return write + draw.randint(1, 6) if draw.random() < AGAIN else 0
 
 
 async def run(trials: Sequence[Trial], *, snapshot_every: int = 500) -> None:
@@ -74,7 +84,7 @@ async def run(trials: Sequence[Trial], *, snapshot_every: int = 500) -> None:
     for universe in universes:
         await world.mail.post("in", Address("performer", universe.key), encode(Perform()), world.expect(universe))
     await _live(made, world, universes)
-    if any(universe.dead for universe in universes):
+    while any(universe.dead for universe in universes):
         world.mail.abandoned = True
         for universe in universes:
             universe.revive()
@@ -133,23 +143,23 @@ def _faults(universe: Universe) -> list[str]:
         faults.append(f"answered {outcome_of(universe.reply)}, recorded {turns[0].reply}")
     seen = (what for life in universe.observed for task in life.values() for what in task)
     faults.extend(f"seen by the program: {what}" for what in seen if "Drift " in what or "AmbiguousStep " in what)
-    if len(universe.observed) == 2:
-        faults.extend(_disagreements(universe))
+    for first, second in itertools.combinations(universe.observed, 2):
+        faults.extend(_disagreements(first, second, whole=second is universe.observed[-1]))
     return faults
 
 
-def _disagreements(universe: Universe) -> list[str]:
-    """Where the second life saw or decided otherwise than the first, which had seen nothing but what was recorded."""
-    first, second = universe.observed
-    began_with = min(
-        (attempt for attempt, _ in second), default=POLICY.attempts_max
-    )  # a turn that had ended never runs again
+def _disagreements(first: Observed, second: Observed, *, whole: bool) -> list[str]:
+    """Where a life saw or decided otherwise than an earlier one, which had seen nothing but what was recorded.
+
+    ``whole``: the later one lived to the end, so the handler has seen no less. A turn that had ended does not run again.
+    """
+    began_with = min((attempt for attempt, _ in second), default=POLICY.attempts_max)
     faults: list[str] = []
     for (attempt, task), seen in first.items():
         again = second.get((attempt, task), [])
         if attempt >= began_with and again[: len(seen)] != seen[: len(again)]:
             faults.append(f"task {task!r} saw {seen}, after the death {again}")
-        elif attempt >= began_with and not task and len(again) < len(seen):
+        elif attempt >= began_with and not task and whole and len(again) < len(seen):
             faults.append(f"the handler had seen {seen}, after the death only {again}")
     return faults
 

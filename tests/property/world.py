@@ -32,6 +32,8 @@ class Point(NamedTuple):
 
     write: int = 0
     where: Where = "before"
+    again: int = 0
+    """Another one, after which it dies once more. 0: it does not."""
 
 
 NEVER = Point()
@@ -85,7 +87,7 @@ class Universe:
         here = self.writes == self.point.write
         if here and self.point.where == "before":
             self._die()
-        return here
+        return here or self.writes == self.point.again
 
     def add(self, kind: str, data: bytes) -> None:
         """A record is in the log."""
