@@ -43,6 +43,7 @@ async def crash_points(
     only: str | None = None,
     points: int | None = None,
     seed: int | None = None,
+    twice: bool = False,
     view: View = as_it_is,
     witness: bool = True,
     patience_s: float | None = None,
@@ -58,7 +59,8 @@ async def crash_points(
     state of every actor, all replies, the dead letters, and what ran: a step whose outcome was recorded never runs again.
 
     ``app``: the system, what makes it (called once for each run), or ``module:attribute`` or ``file.py:attribute``, where it is.
-    ``only``: one point, by the name in the report. ``points``: so many of them, drawn with ``seed``. ``view(actor, state)``: what
+    ``only``: one point, by the name in the report. ``points``: so many of them, drawn with ``seed``. ``twice``: the
+    process that takes over dies too, soon, at a point drawn with ``seed``; in memory only. ``view(actor, state)``: what
     of a state is compared. ``witness``: whether a tool may run with the same arguments only as often as in the undisturbed run,
     what was in flight at the death apart; say False where a handler polls, or its tools answer differently each time.
     ``patience_s``, ``settle_s``: seconds until a run is said to hang, and for which timers are waited for at its end; virtual
@@ -68,7 +70,7 @@ async def crash_points(
     seconds for each point, so give ``points``; patience is a minute, and timers are waited for 30 s. How often what ran is not
     compared there, only that nothing ran whose outcome was recorded.
     """
-    choice = Choice(only, points, seed)
+    choice = Choice(only, points, seed, twice)
     if process:
         if not isinstance(app, str):
             raise TypeError(

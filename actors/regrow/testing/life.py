@@ -28,7 +28,7 @@ class Killed(BaseException):
 class Life:
     """A process. From its death on nothing of it runs, and nothing that it said without being heard is heard."""
 
-    def __init__(self, stage: Stage, tally: Tally, ledger: Ledger, due: Due, doom: Point | None) -> None:
+    def __init__(self, stage: Stage, tally: Tally, ledger: Ledger, due: Due, doom: Point | int | None) -> None:
         self.dead = False
         self.left_over: list[LeftOver] = []
         self.died = asyncio.Event()
@@ -38,6 +38,8 @@ class Life:
         self.due = due
         """Told of the timers that the process sets."""
         self._doom = doom
+        """The point at which it dies, or after how many."""
+        self._passed = 0
         self._connections: list[AbstractAsyncContextManager[Any]] = []
 
     # What the bus asks
@@ -142,7 +144,8 @@ class Life:
     def _dies(self, point: Point) -> bool:
         if point.side == "after":
             self._tally.note(point)
-        if self._doom is None or not self._doom.is_same(point):
+        self._passed += 1
+        if self._passed != self._doom if isinstance(self._doom, int) else not point.is_same(self._doom):
             return False
         self.dead = True
         with self._stage.playing(None):

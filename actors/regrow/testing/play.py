@@ -60,7 +60,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 async def play(what: Play, stage: Stage, doom: Point | None = None) -> Run:
-    """Plays the scenario, with at most one death. Raises ``NeverEnds`` and ``GaveUp``."""
+    """Plays the scenario, with one death or two. Raises ``NeverEnds`` and ``GaveUp``."""
     made = what.system().checked()
     server, due = what.bus(made.name), Due()
     tally, ledger, outside = Tally(keep=doom is None), Ledger(), Outside(server)
@@ -69,7 +69,7 @@ async def play(what: Play, stage: Stage, doom: Point | None = None) -> Run:
     try:
         async with asyncio.timeout(what.patience_s + what.settle_s):
             while not lives or lives[-1].dead:
-                lives.append(Life(stage, tally, ledger, due, None if lives else doom))
+                lives.append(Life(stage, tally, ledger, due, _doom(len(lives), doom)))
                 await _live(lives[-1], stage, made, server, _settled(what, acting, server, due))
             ending = Ending(
                 result=acting.result(),
@@ -88,6 +88,13 @@ async def play(what: Play, stage: Stage, doom: Point | None = None) -> Run:
         stage.is_over()
         for life in lives:
             await life.sweep()
+
+
+def _doom(earlier: int, doom: Point | None) -> Point | int | None:
+    """When a process dies that has had so many before it."""
+    if doom is None or earlier == 0:
+        return doom
+    return doom.then if earlier == 1 else None
 
 
 async def _live(life: Life, stage: Stage, system: System, server: MemoryBus, end: Coroutine[Any, Any, None]) -> None:

@@ -12,9 +12,11 @@ Side = Literal["before", "after"]
 What = Literal["append", "save", "post", "schedule", "unschedule", "ack", "publish", "bury", "remove", "step", "await"]
 KINDS: tuple[What, ...] = get_args(What)
 
+THEN_MAX = 24
+"""The last point of the second process at which it may die."""
 NO_POINT = "-"
 """The name of none."""
-_NAME = re.compile(r"(\w+) (\d+)(?: (before|after))?")
+_NAME = re.compile(r"(\w+) (\d+)(?: (before|after))?(?: \+ (\d+))?")
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -29,13 +31,16 @@ class Point(msgspec.Struct, frozen=True):
     side: Side = "before"
     about: str = ""
     """What happens there in the undisturbed run, for whoever reads; no part of the point's name."""
+    then: int = 0
+    """``append 17 after + 5``: the next process dies as well, at the fifth point that it comes to; 0: it lives."""
 
     def __str__(self) -> str:
-        return f"await {self.number}" if self.what == "await" else f"{self.what} {self.number} {self.side}"
+        name = f"await {self.number}" if self.what == "await" else f"{self.what} {self.number} {self.side}"
+        return f"{name} + {self.then}" if self.then else name
 
-    def is_same(self, other: "Point") -> bool:
-        """Whether it is the same moment, whatever is said about it."""
-        return (self.what, self.number, self.side) == (other.what, other.number, other.side)
+    def is_same(self, other: "Point | None") -> bool:
+        """Whether it is the same moment, whatever is said about it, and whatever comes then."""
+        return other is not None and (self.what, self.number, self.side) == (other.what, other.number, other.side)
 
 
 def point(name: str) -> Point:
@@ -45,7 +50,12 @@ def point(name: str) -> Point:
         raise ValueError(
             f"{name!r} is no crash point: write it as a report does, such as 'append 17 after' or 'await 5'"
         )
-    return Point(KINDS[KINDS.index(found[1])], int(found[2]), "after" if found[3] == "after" else "before")
+    return Point(
+        KINDS[KINDS.index(found[1])],
+        int(found[2]),
+        "after" if found[3] == "after" else "before",
+        then=int(found[4] or 0),
+    )
 
 
 class Tally:
@@ -75,10 +85,16 @@ def choose(
     """The points to try, and the seed by which they were drawn. Raises ValueError for a point that is none."""
     if only is not None:
         wanted = point(only)
-        about = next((each.about for each in passed if str(each) == str(wanted)), "not passed by the undisturbed run")
+        about = next((each.about for each in passed if each.is_same(wanted)), "not passed by the undisturbed run")
         return (msgspec.structs.replace(wanted, about=about),), None
     if count is None or count >= len(passed):
-        return passed, None
+        return passed, seed
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     drawn = set(random.Random(seed).sample(range(len(passed)), count))
     return [each for index, each in enumerate(passed) if index in drawn], seed
+
+
+def doubled(points: Sequence[Point], seed: int) -> list[Point]:
+    """The same points with a second death each, soon after the next process has begun."""
+    chance = random.Random(seed)
+    return [msgspec.structs.replace(each, then=chance.randint(1, THEN_MAX)) for each in points]

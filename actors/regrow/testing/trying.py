@@ -1,5 +1,6 @@
 """Trying deaths one after the other, however a run is made, until one comes to something else than the undisturbed run."""
 
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 import msgspec
 
 from regrow.testing.ending import Ending, differences
-from regrow.testing.points import Point, choose
+from regrow.testing.points import Point, choose, doubled
 from regrow.testing.report import CrashReport, Difference, tried
 
 
@@ -30,6 +31,8 @@ class Choice(msgspec.Struct, frozen=True):
     only: str | None = None
     points: int | None = None
     seed: int | None = None
+    twice: bool = False
+    """Whether the next process dies too."""
 
 
 async def try_all(
@@ -42,6 +45,9 @@ async def try_all(
         return CrashReport(name, {}, 0, first=Difference("", "", undisturbed.stuck))
     compare = partial(_compared, undisturbed.ending, witness)
     chosen, seed = choose(undisturbed.passed, choice.only, choice.points, choice.seed)
+    if choice.twice and choice.only is None:
+        seed = secrets.randbelow(1 << 32) if seed is None else seed
+        chosen = doubled(chosen, seed)
     deaths: list[Point] = []
     unreached: list[str] = []
     itself = compare(await run(None))
