@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from types import ModuleType
 from typing import Any
@@ -89,14 +90,14 @@ async def issue_tickets() -> CrashReport:
     return await crash_points(tickets, issued, view=lambda actor, state: None)
 
 
-async def charge_once() -> CrashReport:
+async def charge_once(bus: Callable[[str], MemoryBus] = MemoryBus) -> CrashReport:
     async def scenario(outside: Outside) -> list[int]:
         CHARGED.clear()
         paid = await outside.ref(Till, "a").ask(Issue())
         outside.replies.clear()
         return [each - paid for each in CHARGED]
 
-    return await crash_points(System("till", actors=[Till]), scenario, witness=False)
+    return await crash_points(System("till", actors=[Till]), scenario, witness=False, bus=bus)
 
 
 async def test_a_right_runtime_keeps_what_it_answered() -> None:
@@ -128,17 +129,46 @@ async def test_a_right_runtime_shows_no_result_before_its_record() -> None:
 async def test_a_result_that_is_shown_before_its_record_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     submit: Any = Turns.submit
 
-    def hasty(self: Turns, entry: Any) -> "asyncio.Future[None]":
-        stored: asyncio.Future[None] = submit(self, entry)
-        if isinstance(entry, Steps):
-            stored = asyncio.get_running_loop().create_future()
-            stored.set_result(None)
-        return stored
+    def hasty(self: Turns, *entries: Any, **options: Any) -> "asyncio.Future[None]":
+        if not any(isinstance(entry, Steps) and entry.steps[0].tool == "quote" for entry in entries):
+            stored: asyncio.Future[None] = submit(self, *entries, **options)
+            return stored
+
+        async def in_the_background() -> None:
+            await asyncio.sleep(0.5)
+            await submit(self, *entries, **options)
+
+        self.start(in_the_background)
+        shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        shown.set_result(None)
+        return shown
 
     monkeypatch.setattr(Turns, "submit", hasty)
     report = await charge_once()
     assert not report.ok and report.first is not None
     assert "undisturbed [0]" in report.first.sentences[0], report
+
+
+async def test_a_server_that_loses_what_it_acknowledged_is_found() -> None:
+    """One that forgets, when its client dies, the last record of each log: it had not reached the disk."""
+
+    class Losing(MemoryBus):
+        def __init__(self, app: str) -> None:
+            super().__init__(app)
+            serve = self.mail.serve
+
+            @asynccontextmanager
+            async def losing(*arguments: Any) -> AsyncGenerator[Any]:
+                for address in await self.log.addresses():
+                    del self.log._records[address][-1:]  # pyright: ignore[reportPrivateUsage]
+                async with serve(*arguments) as holding:
+                    yield holding
+
+            self.mail.serve = losing  # type: ignore[method-assign, assignment]
+
+    report = await charge_once(Losing)
+    assert not report.ok and report.first is not None
+    assert "till/a ran quote {} again although its outcome is in the log" in report.first.sentences, report
 
 
 async def test_an_acknowledgement_before_the_record_is_found(
