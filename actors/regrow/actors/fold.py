@@ -91,6 +91,8 @@ class Fold:
     def _enter(self, entry: Entry, sequence: int, index: int) -> None:
         image = self.image
         match entry:
+            case Steps():
+                self._open_entry(entry, sequence, index)
             case Turn():
                 for fact in entry.events:
                     apply_recorded(self.actor, fact)

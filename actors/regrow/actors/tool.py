@@ -82,13 +82,8 @@ class Tool(Generic[P, R]):
 
     def _runner(self, arguments: bytes, handler: Stepping) -> Callable[[StepContext], Awaitable[Outcome]]:
         remote: Remote | None = handler.remote_tool(self.name)
-
-        async def run(context: StepContext) -> Outcome:
-            if remote is not None:
-                return await self._with_retry(context, partial(remote, self, arguments))
-            return await self._with_retry(context, partial(self.execute, arguments))
-
-        return run
+        once = partial(self.run, arguments) if remote is None else partial(remote, self, arguments)
+        return once if self.retry.attempts == 1 else partial(self._with_retry, once)
 
     def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The call as the JSON of a dict by parameter name. Raises TypeError naming the tool for what is no JSON."""
@@ -104,12 +99,15 @@ class Tool(Generic[P, R]):
             raise TypeError(f"an argument of {self.name} cannot be recorded: {error}") from None
 
     async def execute(self, arguments: bytes, context: StepContext) -> Outcome:
-        """Runs the body once, here, from recorded arguments."""
+        """Runs the body once, here, for a step of somewhere else."""
+        return await in_step(context, partial(self.run, arguments, context))
+
+    async def run(self, arguments: bytes, context: StepContext) -> Outcome:
+        """Runs the body once from recorded arguments, inside its step."""
         try:
             values = self._arguments.decode(arguments)
             kwargs = {name: getattr(values, name) for name in values.__struct_fields__}
-            result = await in_step(context, partial(self._plain, (), kwargs))
-            return Outcome(value=msgspec.Raw(encode(result)))
+            return Outcome(value=msgspec.Raw(encode(await self._plain((), kwargs))))
         except Exception as error:  # the edge between a user's tool and the runtime: its failure becomes data
             return Outcome(failure=failure_of(error, self.raises))
 
@@ -134,10 +132,11 @@ class Tool(Generic[P, R]):
             return await self._function(*args, **kwargs)
         return await asyncio.to_thread(self._function, *args, **kwargs)
 
-    async def _with_retry(self, context: StepContext, attempt: Callable[[StepContext], Awaitable[Outcome]]) -> Outcome:
+    async def _with_retry(self, attempt: Callable[[StepContext], Awaitable[Outcome]], context: StepContext) -> Outcome:
         number = 1
         while True:
-            outcome = await attempt(msgspec.structs.replace(context, attempt=number))
+            numbered = msgspec.structs.replace(context, attempt=number)
+            outcome = await in_step(numbered, partial(attempt, numbered))
             failed = outcome.failure
             if failed is None or failed.kind == DECLARED or number >= self.retry.attempts:
                 return outcome

@@ -47,7 +47,7 @@ class Office(Protocol):
     bus: Bus
     asks: Asks
 
-    def submit(self, entry: Entry) -> asyncio.Future[None]: ...
+    def submit(self, *entries: Entry, at_once: bool = False) -> asyncio.Future[None]: ...
     async def promote(self, letter: Letter) -> Letter: ...
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
@@ -141,7 +141,7 @@ class RunningTurn:
         key = current().next_key(call.tool, digest(call.arguments))
         self.journal.enter(key, pure=call.pure)
         try:
-            recorded = self.journal.recorded(key)
+            recorded = self.journal.recorded(key, call.arguments)
             try:
                 if recorded is None:
                     return await self._run(key.text, call)
@@ -289,10 +289,11 @@ class RunningTurn:
         """Hands an entry to the writer, after the turn's beginning where that is not in the log yet."""
         if self.journal.closed:
             raise asyncio.CancelledError
-        if not self._begun:
-            self._begun = True
-            self._office.submit(Begun(self.letter))
-        return self._office.submit(entry)
+        alone = not self.journal.lineage.family
+        if self._begun:
+            return self._office.submit(entry, at_once=alone)
+        self._begun = True
+        return self._office.submit(Begun(self.letter), entry, at_once=alone)
 
     def _check_open(self, what: str) -> None:
         if self.journal.closed:

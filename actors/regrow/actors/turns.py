@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -120,24 +119,24 @@ class Turns:
         """One entry, in the log when this returns."""
         await self.held.writer.append(entry)
 
-    def submit(self, entry: Entry) -> asyncio.Future[None]:
-        """Hands an entry to the log's writer. When it cannot be stored, the turn is cancelled where it stands.
+    def submit(self, *entries: Entry, at_once: bool = False) -> asyncio.Future[None]:
+        """Hands entries to the log's writer. When one cannot be stored, the turn is cancelled where it stands.
 
         An entry that is too large is its author's affair, except for the turn's beginning, without which nothing holds.
         """
-        stored = self.held.writer.submit(entry)
-        stored.add_done_callback(partial(self._stored, isinstance(entry, Begun)))
-        return stored
+        return self.held.writer.submit(*entries, told=self._told, at_once=at_once)
 
     def position_after(self, letter: Letter) -> Position:
         """How far the mailboxes have been taken once this letter's turn is recorded."""
         return self.image.position_after(letter, self._cell.act_passed)
 
-    def _stored(self, essential: bool, stored: asyncio.Future[None]) -> None:
-        error = None if stored.cancelled() else stored.exception()
-        if error is None and not essential:
-            self._cell.progressed()
-        if not isinstance(error, Exception) or (isinstance(error, PayloadTooLarge) and not essential):
+    def _told(self, entry: Entry, error: Exception | None) -> None:
+        essential = isinstance(entry, Begun)
+        if error is None:
+            if not essential:
+                self._cell.progressed()
+            return
+        if isinstance(error, PayloadTooLarge) and not essential:
             return
         self._failed = error
         if self._turn is not None:

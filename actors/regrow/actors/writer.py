@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from itertools import count
+from typing import NamedTuple
 
 import structlog
 
@@ -20,7 +21,16 @@ _NONCE = secrets.token_hex(6)
 _numbers = count()
 _log = structlog.get_logger(__name__)
 
-Pending = tuple[Entry, asyncio.Future[None]]
+Told = Callable[[Entry, Exception | None], None]
+"""Hears what became of an entry before whoever waits for it goes on; not when the host ends meanwhile."""
+
+
+class Pending(NamedTuple):
+    """An entry that is not in the log yet, and who is to know when it is."""
+
+    entry: Entry
+    stored: asyncio.Future[None] | None
+    told: Told | None
 
 
 def next_record_id() -> str:
@@ -47,25 +57,28 @@ class Writer:
         self._pending: list[Pending] = []
         self._busy = False
 
-    def submit(self, entry: Entry) -> asyncio.Future[None]:
-        """Done once the entry is stored and folded, in the order of the calls; cancelling it changes nothing about that.
+    def submit(self, *entries: Entry, told: Told | None = None, at_once: bool = False) -> asyncio.Future[None]:
+        """Done once the entries are stored and folded, in the order of the calls; cancelling it changes nothing about that.
 
-        What is submitted in one turn of the event loop goes into one record. Its exception is the append's: ``StaleWriter``,
-        ``PayloadTooLarge``, ``StoreFull``.
+        What is submitted in one turn of the event loop goes into one record, unless it is sent ``at_once``. The exception is the
+        append's: ``StaleWriter``, ``PayloadTooLarge``, ``StoreFull``.
         """
-        stored = self._queue(entry)
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[None] = loop.create_future()
+        for entry in entries[:-1]:
+            self._pending.append(Pending(entry, None, told))
+        self._pending.append(Pending(entries[-1], stored, told))
         if not self._busy:
             self._busy = True
-            asyncio.get_running_loop().call_soon(self._begin)
+            if at_once:
+                self._begin()
+            else:
+                loop.call_soon(self._begin)
         return stored
 
     async def append(self, entry: Entry) -> None:
         """The same for a caller who waits."""
-        stored = self._queue(entry)
-        if not self._busy:
-            self._busy = True
-            self._begin()
-        await stored
+        await self.submit(entry, at_once=True)
 
     async def roll_up(self) -> None:
         """Makes the log short now, if it is longer than a snapshot and nothing is being written."""
@@ -73,15 +86,10 @@ class Writer:
             self._busy = True
             await self._shorten()
 
-    def _queue(self, entry: Entry) -> asyncio.Future[None]:
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((entry, stored))
-        return stored
-
     def _begin(self) -> None:
         """Sends off what is pending. What cannot be told from one answer needs a task, which takes the batch over."""
         batch, self._pending = self._pending, []
-        record = Record(VERSION, next_record_id(), tuple(entry for entry, _ in batch))
+        record = Record(VERSION, next_record_id(), tuple([each.entry for each in batch]))
         if isinstance(record.entries[0], Snapshot | Tombstone):
             self._take_time(batch, record)
             return
@@ -136,8 +144,9 @@ class Writer:
     def _give_up(self, batch: list[Pending]) -> None:
         """Nothing is being written any more; what waited for it never will be by this copy."""
         self._busy = False
-        for _, stored in (*batch, *self._pending):
-            stored.cancel()
+        for each in (*batch, *self._pending):
+            if each.stored is not None:
+                each.stored.cancel()
         self._pending.clear()
 
     def _stored(self, batch: list[Pending], record: Record, sequence: int) -> None:
@@ -146,8 +155,8 @@ class Writer:
             self._fold.advance(record.entries, sequence)
         except Exception as broken:  # a user's event: whoever waits for the record is told
             error = broken
-        for _, stored in batch:
-            _settle(stored, error)
+        for each in batch:
+            _settle(each, error)
 
     async def _append(self, batch: list[Pending], record: Record) -> None:
         """One record for the batch; one each when together they are too large."""
@@ -155,13 +164,13 @@ class Writer:
             sequence = await self._send(record)
         except PayloadTooLarge as error:
             if len(batch) == 1:
-                _settle(batch[0][1], error)
+                _settle(batch[0], error)
                 return
             for each in batch:
-                await self._append([each], Record(VERSION, next_record_id(), (each[0],)))
+                await self._append([each], Record(VERSION, next_record_id(), (each.entry,)))
         except Exception as error:  # whatever stops an append belongs to those who wait for it
-            for _, stored in batch:
-                _settle(stored, error)
+            for each in batch:
+                _settle(each, error)
         else:
             self._stored(batch, record, sequence)
 
@@ -194,8 +203,11 @@ class Writer:
         self._fold.image.records = 0
 
 
-def _settle(stored: asyncio.Future[None], error: Exception | None) -> None:
-    if stored.done():
+def _settle(pending: Pending, error: Exception | None) -> None:
+    entry, stored, told = pending
+    if told is not None:
+        told(entry, error)
+    if stored is None or stored.done():
         return
     if error is None:
         stored.set_result(None)

@@ -58,6 +58,8 @@ class Consumer:
             "max_ack_pending": -1,
             "max_deliver": -1,
             "deliver_policy": "all",
+            # What it has delivered is gone with the server, and then delivered again; what was acknowledged is out of the queue.
+            "mem_storage": True,
         }
 
     def wants_pull(self, now_s: float) -> bool:
