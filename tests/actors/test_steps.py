@@ -576,10 +576,14 @@ async def _one_task_less(actor: Worker) -> list[str]:
 @pytest.mark.parametrize(
     ("how", "instead", "sentence"),
     [
-        ("in turn", _changed, "worker/a runs the step /work/.* while the recorded step /work/.* was not asked for"),
-        ("in turn", _skips, "worker/a runs the step /work/.* while the recorded step /work/.* was not asked for"),
-        ("in turn", _asks_for_less, "worker/a runs the step none while the recorded step /work/.* was not asked for"),
-        ("gather", _one_task_less, r"worker/a runs the step another task's while the recorded step \.0/work/"),
+        (
+            "in turn",
+            _changed,
+            r'worker/a has .*: work is called with .*: \$.name: "a" was recorded, "something else" is wanted',
+        ),
+        ("in turn", _skips, r'worker/a has .*: work is called with .*: \$.name: "a" was recorded, "b" is wanted'),
+        ("in turn", _asks_for_less, "worker/a has .*: work was recorded, nothing is wanted"),
+        ("gather", _one_task_less, r"worker/a has .*: work was recorded, nothing is wanted \(in its task 0\)"),
     ],
 )
 async def test_a_handler_that_was_changed_under_an_unfinished_turn_waits_alone(

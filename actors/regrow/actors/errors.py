@@ -111,14 +111,18 @@ class AmbiguousStep(ActorError):
 class Drift(ActorError):
     """The handler no longer takes the way its recorded steps tell of."""
 
-    def __init__(self, actor: str, wanted: str, recorded: str) -> None:
+    def __init__(self, actor: str, wanted: str, recorded: str, why: str) -> None:
         super().__init__(
-            f"{actor} runs the step {wanted} while the recorded step {recorded} was not asked for again: the code "
-            "changed under an unfinished turn, or a handler decides by something that is not a step"
+            f"{actor} has drifted from its recorded steps: {why}; the code changed under an unfinished turn, or a handler "
+            'decides by something that is not a step: run the build that recorded them, or set on_drift="run"'
         )
         self.actor = actor
         self.wanted = wanted
+        """The key of the step that ran; empty where none did."""
         self.recorded = recorded
+        """The key of the recorded step that was not asked for again."""
+        self.why = why
+        """What differs: the tools, or the path of the argument with both values."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

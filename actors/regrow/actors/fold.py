@@ -5,18 +5,21 @@ import msgspec
 from regrow.actors.actor import Actor, apply_recorded, incarnate, state_of
 from regrow.actors.definition import Definition
 from regrow.actors.errors import ActorError
-from regrow.actors.image import Image, PendingAsk
+from regrow.actors.image import Image
 from regrow.actors.records import (
     VERSION,
     Asked,
     Begun,
     Cancelled,
+    Drifted,
     Entry,
     Failed,
     Record,
     SendFailed,
+    Slept,
     Snapshot,
     Steps,
+    Suspended,
     Tombstone,
     Turn,
 )
@@ -114,7 +117,9 @@ class Fold:
             case _:
                 self._open_entry(entry, sequence, index)
 
-    def _open_entry(self, entry: Steps | Cancelled | Asked, sequence: int, index: int) -> None:
+    def _open_entry(
+        self, entry: Steps | Cancelled | Asked | Slept | Suspended | Drifted, sequence: int, index: int
+    ) -> None:
         """What belongs to the open turn."""
         opened = self.image.opened
         if opened is None:
@@ -125,8 +130,12 @@ class Fold:
                     opened.add(step)
             case Cancelled(step):
                 opened.add(step)
+            case Drifted():
+                opened.set_aside()
+            case Suspended():
+                opened.suspend(entry)
             case _:
-                opened.asks[entry.key] = PendingAsk(entry, sequence, index)
+                opened.wait(entry, sequence, index)
 
 
 def fold(cls: type[Actor], key: str, records: list[Stored], saved: Stored | None = None) -> Fold:

@@ -7,7 +7,21 @@ matter. So an image can be written down after any record, and whoever goes on fr
 import msgspec
 
 from regrow.actors.errors import Failure
-from regrow.actors.records import Asked, Cause, Failed, Letter, Mark, Outcome, Position, Send, Step, TimerSet, Turn
+from regrow.actors.records import (
+    Asked,
+    Cause,
+    Failed,
+    Letter,
+    Mark,
+    Outcome,
+    Position,
+    Send,
+    Slept,
+    Step,
+    Suspended,
+    TimerSet,
+    Turn,
+)
 
 REPLIES_KEPT = 1_000
 REPLY_BYTES_KEPT = 256 * 1024
@@ -29,6 +43,14 @@ class PendingAsk(msgspec.Struct, frozen=True):
         return self.sequence, self.index
 
 
+class PendingSleep(msgspec.Struct, frozen=True):
+    """A recorded sleep of the open turn that has not ended."""
+
+    slept: Slept
+    sequence: int
+    """Of its record."""
+
+
 class Open(msgspec.Struct, omit_defaults=True):
     """A turn that has begun and not ended: its message, its steps so far, its failed attempts."""
 
@@ -39,6 +61,12 @@ class Open(msgspec.Struct, omit_defaults=True):
     """Those of the attempts before, which are not run again."""
     asks: dict[str, PendingAsk] = {}
     """By step key, in the order of their records."""
+    sleeps: dict[str, PendingSleep] = {}
+    """By step key."""
+    suspended: bool = False
+    """Nothing of it is under way in any process, and a message will end each of its waits."""
+    timed: tuple[str, ...] = ()
+    """Ids of the waits' timers that were set when it was last suspended."""
     starts: int = 1
     """How many processes have begun it, as far as known, since it last made progress."""
     attempts: int = 0
@@ -49,7 +77,21 @@ class Open(msgspec.Struct, omit_defaults=True):
         """One more recorded step: an ask among the pending ones has its outcome now."""
         self.steps.append(step)
         self.asks.pop(step.key, None)
+        self.sleeps.pop(step.key, None)
         self.starts = 1
+        self.suspended = False
+
+    def wait(self, entry: Asked | Slept, sequence: int, index: int) -> None:
+        """One more wait; ``index``: its place among the record's asks."""
+        self.suspended = False
+        if isinstance(entry, Asked):
+            self.asks[entry.key] = PendingAsk(entry, sequence, index)
+        else:
+            self.sleeps[entry.key] = PendingSleep(entry, sequence)
+
+    def suspend(self, entry: Suspended) -> None:
+        """From now on it lives in its log and its mailbox alone."""
+        self.suspended, self.timed = True, entry.timers
 
     def fail(self, failed: Failed) -> None:
         """One attempt more. What ended it is forgotten, and what was cancelled on the way: the next one runs that again.
@@ -57,8 +99,13 @@ class Open(msgspec.Struct, omit_defaults=True):
         What was asked stays asked: a failed turn does not un-ask.
         """
         self.attempts, self.failure = failed.attempt, failed.failure
+        self.set_aside(failed.again)
+
+    def set_aside(self, again: tuple[str, ...] = ()) -> None:
+        """What was recorded so far answers whoever takes the same step, in whatever order, except those steps."""
         finished = {step.key: step for step in (*self.kept, *self.steps) if not step.cancelled}
-        self.kept = [step for step in finished.values() if step.key not in failed.again]
+        self.suspended = False
+        self.kept = [step for step in finished.values() if step.key not in again]
         self.steps = []
 
 
@@ -170,6 +217,7 @@ class Image(msgspec.Struct, omit_defaults=True):
         opened, self.deleted = self.opened, False
         if opened is None or (opened.letter.box, opened.letter.sequence) != (message.box, message.sequence):
             opened = self.opened = Open(message)
+        opened.suspended = False
         return opened
 
     def close(self, turn: Turn, sequence: int, first: int) -> None:

@@ -13,6 +13,7 @@ import hashlib
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
+from regrow.actors.drift import another_step, no_step
 from regrow.actors.errors import AmbiguousStep, Drift
 from regrow.actors.lineage import Lineage, StepKey, path_of
 from regrow.actors.records import Outcome, Step
@@ -37,6 +38,8 @@ class Journal:
     ) -> None:
         self.lineage = lineage or Lineage()
         self.closed = False
+        self.drift: Drift | None = None
+        """The first report that this attempt gave rise to, whatever the handler made of it."""
         self._actor = actor
         self._kept = {step.key: step.outcome for step in kept}
         self._recorded = tuple(recorded)
@@ -60,17 +63,19 @@ class Journal:
         self._passed = {position for position, step in enumerate(recorded) if self._position[step.key] != position}
         self._skip_passed()
 
-    def recorded(self, key: StepKey) -> Step | None:
+    def recorded(self, key: StepKey, arguments: bytes = b"null") -> Step | None:
         """What the log has of this step; None when it has to run.
 
-        Raises ``Drift`` when the task of this step took another one here when the journal was written.
+        Raises ``Drift`` when the task of this step took another one here when the journal was written, and from then on.
         """
+        if self.drift is not None:
+            raise self.drift
         unasked = self._unasked.get(key.path)
         if not unasked:
             return None
         if unasked[0] != key.text:
-            raise Drift(self._actor, key.text, unasked[0])
-        return self._recorded[self._position[unasked.popleft()]]
+            raise self._drifted(another_step(self._actor, key, arguments, self._step(unasked[0])))
+        return self._step(unasked.popleft())
 
     def kept(self, key: str) -> Outcome | None:
         """The outcome that an attempt before has for this step."""
@@ -141,12 +146,30 @@ class Journal:
 
     def check_done(self) -> None:
         """Raises ``Drift`` when the handler's own task ends without having asked for all steps that it once took."""
+        if self.drift is not None:
+            raise self.drift
         if self._unasked[""]:
-            raise Drift(self._actor, "none", self._unasked[""][0])
+            raise self._drifted(no_step(self._actor, self._step(self._unasked[""][0])))
+
+    def check_asked(self) -> None:
+        """Raises ``Drift`` when a recorded step has not been asked for again: for when nobody can any more."""
+        if self.drift is not None:
+            raise self.drift
+        left = [self._position[each] for unasked in self._unasked.values() for each in unasked]
+        if left:
+            raise self._drifted(no_step(self._actor, self._recorded[min(left)]))
 
     def close(self) -> None:
         """From now on no step begins: whoever asks for one is cancelled."""
         self.closed = True
+
+    def _step(self, key: str) -> Step:
+        return self._recorded[self._position[key]]
+
+    def _drifted(self, drift: Drift) -> Drift:
+        """The report, of which the first one counts."""
+        self.drift = self.drift or drift
+        return drift
 
     def _alone(self, position: int) -> bool:
         """Whether the outcome is next and can race with no other: the handler has no task but its own."""
@@ -178,7 +201,7 @@ class Journal:
         if missing in self._unasked[path_of(missing)] and self.lineage.is_over(path_of(missing)):
             for gate in self._gates.values():
                 if not gate.done():
-                    gate.set_exception(Drift(self._actor, "another task's", missing))
+                    gate.set_exception(self._drifted(no_step(self._actor, self._step(missing))))
         self._watch()
 
     def _skip_passed(self) -> None:

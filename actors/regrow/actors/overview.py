@@ -3,18 +3,21 @@
 import msgspec
 
 from regrow.actors.errors import ActorError
-from regrow.actors.image import Image, PendingAsk
+from regrow.actors.image import Image
 from regrow.actors.records import (
     VERSION,
     Asked,
     Begun,
     Cancelled,
+    Drifted,
     Entry,
     Failed,
     Record,
     SendFailed,
+    Slept,
     Snapshot,
     Steps,
+    Suspended,
     Tombstone,
     Turn,
 )
@@ -38,6 +41,10 @@ class OpenTurn(msgspec.Struct, frozen=True):
     """Processes that have begun it."""
     failure: str = ""
     """What the last attempt failed of."""
+    sleeps: int = 0
+    """That it waits for."""
+    suspended: bool = False
+    """Whether it waits in no process: a message will go on with it."""
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -124,12 +131,17 @@ def _enter(image: Image, entry: Entry, sequence: int, place: int) -> Image:
             return decode(data, _Kept, "snapshot").image
         case Tombstone(position, marks):
             return Image(position.in_seq, position.act_seq, position.ahead, dict(marks), deleted=True)
-        case Steps() | Cancelled() | Asked() | SendFailed():
+        case Steps() | Cancelled() | Asked() | Slept() | Suspended() | Drifted() | SendFailed():
             _enter_open(image, entry, sequence, place)
     return image
 
 
-def _enter_open(image: Image, entry: Steps | Cancelled | Asked | SendFailed, sequence: int, place: int) -> None:
+def _enter_open(
+    image: Image,
+    entry: Steps | Cancelled | Asked | Slept | Suspended | Drifted | SendFailed,
+    sequence: int,
+    place: int,
+) -> None:
     opened = image.opened
     if opened is None:
         return
@@ -139,8 +151,12 @@ def _enter_open(image: Image, entry: Steps | Cancelled | Asked | SendFailed, seq
                 opened.add(step)
         case Cancelled(step):
             opened.add(step)
-        case Asked():
-            opened.asks[entry.key] = PendingAsk(entry, sequence, place)
+        case Asked() | Slept():
+            opened.wait(entry, sequence, place)
+        case Suspended():
+            opened.suspend(entry)
+        case Drifted():
+            opened.set_aside()
         case SendFailed():
             pass
 
@@ -160,4 +176,6 @@ def _open_turn(image: Image) -> OpenTurn | None:
         opened.attempts,
         opened.starts,
         opened.failure.message if opened.failure is not None else "",
+        len(opened.sleeps),
+        opened.suspended,
     )

@@ -113,6 +113,23 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field
     """The actors that wait for it, the asker last."""
 
 
+class Slept(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
+    """A step of the open turn sleeps until a time; after a crash only the rest of it is slept."""
+
+    key: str
+    """Of the step that the sleep is."""
+    due_ms: int
+    """Milliseconds since 1970."""
+
+
+class Suspended(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
+    """The open turn only waits, and a message will come that ends each wait: what it has asked is with the server, and so are
+    the timers of its waits. Its message is acknowledged then. Whatever else the turn records ends this."""
+
+    timers: tuple[str, ...]
+    """Ids of the timers of its waits."""
+
+
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Which message a turn answered; the message itself is in ``Begun`` where a turn has steps."""
 
@@ -164,6 +181,12 @@ class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_fiel
     """Keys of the failed steps that ended it: the next attempt runs them again."""
 
 
+class Drifted(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
+    """The recorded steps of the open turn no longer fit its handler, which begins anew: what still fits answers by its key."""
+
+    why: str
+
+
 class Mark(NamedTuple):
     """The last relay taken of one sender: the sequence of its record, the place in it, and when that record was made."""
 
@@ -192,7 +215,9 @@ class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_f
     marks: dict[str, Mark] = {}
 
 
-Entry = Begun | Steps | Cancelled | Asked | Turn | Failed | SendFailed | Snapshot | Tombstone
+Entry = (
+    Begun | Steps | Cancelled | Asked | Slept | Suspended | Turn | Failed | Drifted | SendFailed | Snapshot | Tombstone
+)
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

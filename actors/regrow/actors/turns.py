@@ -17,7 +17,7 @@ from regrow.actors.image import Image, Open
 from regrow.actors.message import Message
 from regrow.actors.policy import Policy, defect, refusal, tries_again
 from regrow.actors.quarantine import ALONE_FROM
-from regrow.actors.records import Begun, Entry, Failed, Letter, Outcome, Position, Turn
+from regrow.actors.records import Begun, Drifted, Entry, Failed, Letter, Outcome, Position, Turn
 from regrow.actors.recovered import Recovered
 from regrow.actors.step import steps_behind
 from regrow.actors.tool import Remote
@@ -90,8 +90,9 @@ class Turns:
                     return await self.give_up(letter, failure(TOO_LARGE, str(self._failed)))
                 if self._failed is not None:
                     raise self._failed from error
-                if isinstance(error, Drift):
-                    raise
+                if turn.journal.drift is not None:
+                    await self._set_aside(turn.journal.drift)
+                    continue
                 letter, again = await self._failure(letter, error)
                 if not again:
                     return await self.give_up(letter, defect(error))
@@ -158,6 +159,7 @@ class Turns:
                 self.held.check(turn.events)
             reply = Outcome(value=handler.reply(value))
         except Refused as no:
+            turn.journal.check_done()
             self.held.spoil()
             return closing(turn.letter, refusal(no), self.position_after(turn.letter))
         finally:
@@ -191,6 +193,14 @@ class Turns:
             await asyncio.sleep(policy.backoff.delay_s(number - 1, random.random()))
             await self.asks.relay_again()  # the end of the attempt may have cut one off on its way
         return letter, again
+
+    async def _set_aside(self, drift: Drift) -> None:
+        """What does not fit the handler any more is set aside, where the policy says so; else it is raised."""
+        if self._cell.policy.on_drift == "park":
+            raise drift
+        _log.warning("recorded steps are set aside", actor=str(self.address), why=drift.why)
+        await self.append(Drifted(drift.why))
+        await self.asks.relay_again()
 
     async def _record(self, letter: Letter, entry: Turn) -> None:
         try:
