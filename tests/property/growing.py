@@ -40,13 +40,16 @@ class Place(msgspec.Struct, frozen=True):
     looped: bool = False
     """It runs more than once: no task of it may outlive its round, for the next one makes the same calls."""
     parallel: bool = False
+    timed: bool = False
+    """A timeout that fires is around it."""
 
     def below(self, **changed: bool) -> "Place":
         return msgspec.structs.replace(self, depth=self.depth + 1, **changed)
 
 
 class Grower:
-    """Grows one program. ``real_clock``: no two timeouts may run at once, for they wait their time again in a replay."""
+    """Grows one program. ``real_clock``: no two timeouts may run at once. In a replay plain ones wait their time again, and what
+    lay between the ends of two, an append perhaps, takes none; and how far a task comes beside one is no step."""
 
     DEPTH_MAX = 3
 
@@ -123,18 +126,22 @@ class Grower:
         return Completed(parts, self._draw.randint(1, len(parts)), self._draw.random() < 0.5)
 
     def _timeout(self, place: Place) -> Node:
-        fires = self._draw.random() < 0.5 and not (self._real_clock and place.parallel) and not self._threads
+        fires = (
+            self._draw.random() < 0.5
+            and not (self._real_clock and (place.parallel or place.timed))
+            and not self._threads
+        )
         after_s = self._draw.uniform(0.0, 0.005) if fires else 3600.0
-        below = place.below(raced=place.raced or fires, looped=place.looped or fires)
+        below = place.below(raced=place.raced or fires, looped=place.looped or fires, timed=place.timed or fires)
         body = self._sequence(below, self._draw.randint(1, 2))
         return Timeout(body, self._fresh(), after_s, fires, self._draw.random() < 0.4)
 
     def _shield(self, place: Place) -> Node:
-        if self._real_clock and place.parallel:
+        if self._real_clock and (place.parallel or place.timed):
             return self._gather(place)
         below = place.below(raced=True, parallel=True)
         body, late = self._sequence(below, self._draw.randint(1, 2)), self._sequence(below, 1)
-        return Shield(body, late, self._draw.uniform(0.001, 0.005), self._draw.random() < 0.7)
+        return Shield(body, late, self._draw.uniform(0.001, 0.005), self._draw.random() < 0.7 or self._real_clock)
 
     def _repeat(self, place: Place) -> Node:
         return Repeat(self._sequence(place.below(looped=True), self._draw.randint(1, 2)), self._draw.randint(2, 3))

@@ -65,9 +65,9 @@ class Witnessed(Universe):
     def token(self) -> str:
         return f"u{next(self._numbers)}"
 
-    def execute(self, kind: str, key: str) -> None:
+    def execute(self, kind: str, key: str, *, known: bool) -> None:
         self._write(Executed(self.life))
-        super().execute(kind, key)
+        super().execute(kind, key, known=known)
 
     def observe(self, life: int, attempt: int, task: str, what: str) -> None:
         self._write(Observed(life, attempt, task, what))

@@ -35,6 +35,10 @@ class Told:
         """Whether a step has its outcome, or is cancelled for good: it must not run (again) in this attempt."""
         return key in self._now or key in self._before
 
+    def has_outcome(self, key: str) -> bool:
+        """The same without those that are cancelled: a body in a thread may begin just as its step is."""
+        return key in self._outcomes or key in self._before
+
     def _enter(self, entry: Entry) -> None:
         match entry:
             case Steps(steps):

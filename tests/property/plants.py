@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 from regrow.actors.journal import Journal
 from regrow.actors.lineage import Lineage
-from regrow.actors.records import Entry
+from regrow.actors.records import Entry, Steps
 from regrow.actors.writer import Writer
 
 
@@ -41,10 +42,11 @@ def shown_before_stored() -> Generator[None]:
     """A handler goes on while the record of what it has seen is still on its way."""
     submit = Writer.submit
 
-    def early(self: Writer, entry: Entry) -> asyncio.Future[None]:
-        submit(self, entry)
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        stored.set_result(None)
+    def early(self: Writer, *entries: Entry, **more: Any) -> asyncio.Future[None]:
+        stored = submit(self, *entries, **more)
+        if isinstance(entries[-1], Steps):
+            stored = asyncio.get_running_loop().create_future()
+            stored.set_result(None)
         return stored
 
     with patch.object(Writer, "submit", early):

@@ -104,10 +104,10 @@ class Universe:
         self.dead = self.died = True
         self.over.set()
 
-    def execute(self, kind: str, key: str) -> None:
-        """A tool's body begins."""
+    def execute(self, kind: str, key: str, *, known: bool) -> None:
+        """A tool's body begins; ``known``: although the log has what became of the step."""
         self.executed += 1
-        self.check(not self.told[kind].has(key), f"runs again although it is recorded: {kind} {key}")
+        self.check(not known, f"runs again although it is recorded: {kind} {key}")
 
     def observe(self, life: int, attempt: int, task: str, what: str) -> None:
         """A task of the handler has seen or decided something."""
@@ -144,15 +144,15 @@ class UniverseRun:
     async def execute(self, key: str, tool: str) -> str:
         if self._gone:
             await asyncio.Event().wait()
-        token = self.execute_in_thread(key, tool)
+        self._universe.execute(self._kind, key, known=self._universe.told[self._kind].has(key))
         if self._universe.blocked:
             await asyncio.Event().wait()
-        return token
+        return self._universe.token()
 
     def execute_in_thread(self, key: str, tool: str) -> str:
         universe = self._universe
         if not self._gone:
-            universe.execute(self._kind, key)
+            universe.execute(self._kind, key, known=universe.told[self._kind].has_outcome(key))
         return universe.token()
 
     def observe(self, task: str, what: str) -> None:
