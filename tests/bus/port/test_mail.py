@@ -18,6 +18,7 @@ from regrow.bus import (
     Unreachable,
     open_bus,
 )
+from regrow.bus import consumer
 from regrow.bus import headers as names
 from regrow.bus.api import JetStreamApi
 from regrow.bus.consumer import PULL_BATCH, Consumer, parse_name
@@ -285,8 +286,11 @@ async def test_acknowledgements_that_are_held_leave_at_once_when_they_are_many(
                 pass
 
 
-async def test_a_consumer_that_is_gone_when_it_is_pulled_comes_back(nats_bus: NatsBus, client: Client) -> None:
+async def test_a_consumer_that_is_gone_when_it_is_pulled_comes_back(
+    nats_bus: NatsBus, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between two pull requests nobody hears of its end: the next one finds no responder."""
+    monkeypatch.setattr(consumer, "PULL_BATCH", 128)  # three of them, delivered twice, are less than a mailbox holds
     inbox = Inbox()
     shard = shard_of(ALICE)
     stream = nats_bus.subjects.mail_stream("in")
@@ -296,10 +300,10 @@ async def test_a_consumer_that_is_gone_when_it_is_pulled_comes_back(nats_bus: Na
             while not names:
                 found = (await call(client, f"CONSUMER.NAMES.{stream}"))["consumers"]
                 names = [each for each in found if parse_name(each)[0] == shard]
-            posts = (nats_bus.mail.post("in", ALICE, b"") for _ in range(PULL_BATCH))
+            posts = (nats_bus.mail.post("in", ALICE, b"") for _ in range(128))
             delete = call(client, f"CONSUMER.DELETE.{stream}.{names[0]}")
             await asyncio.gather(*posts, delete)
-            for delivery in await take(inbox, PULL_BATCH):
+            for delivery in await take(inbox, 128):
                 await delivery.ack()
     assert inbox.empty() or inbox.get_nowait().address == ALICE
 
