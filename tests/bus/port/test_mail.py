@@ -16,9 +16,9 @@ from regrow.bus import (
     NatsBus,
     StoreUnavailable,
     Unreachable,
+    consumer,
     open_bus,
 )
-from regrow.bus import consumer
 from regrow.bus import headers as names
 from regrow.bus.api import JetStreamApi
 from regrow.bus.consumer import PULL_BATCH, Consumer, parse_name
