@@ -18,7 +18,7 @@ METRICS = {
     "ask": {"ask_p50_us", "asks_per_s"},
     "append": {"append_per_s", "append_fsync_per_s"},
     "turn": {"turn_us", "turn_fsync_us", "turn_remote_us", "turn_remote_fsync_us"},
-    "steps": {"steps_per_s"},
+    "steps": {"steps_per_s", "steps_fsync_per_s"},
     "recover": {"recover_per_s"},
     "timers": {"timer_late_p99_ms"},
 }

@@ -1,14 +1,12 @@
-"""The benchmarks of durable actors: ``turn`` and ``steps``. Their floor appends the very records that the actors wrote."""
+"""The benchmark of turns. Its floor appends the very records that the actors wrote."""
 
-import asyncio
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from regrow.actors import Kind, Node, Ref, System
-from regrow.bench.actors import Add, Counter, Work, Worker
-from regrow.bench.plan import Plan, compare, rate
+from regrow.actors import Kind, Ref, System
+from regrow.bench.actors import Add, Counter
+from regrow.bench.plan import Plan, compare
 from regrow.bench.result import Result
 from regrow.bench.stage import APP, Stage, stage
 from regrow.bus import Address, encode
@@ -16,9 +14,6 @@ from regrow.bus.server import Durability
 
 TURNS: dict[Durability, int] = {"process": 200, "disk": 60}
 SUFFIXES: dict[Durability, str] = {"process": "_us", "disk": "_fsync_us"}
-WORKERS = 100
-STEPS = 10
-"""Steps of one turn of each worker."""
 
 Act = Callable[[], Awaitable[None]]
 
@@ -54,39 +49,6 @@ async def turn(plan: Plan) -> list[Result]:
     return found
 
 
-async def steps(plan: Plan) -> list[Result]:
-    """``steps_per_s``: workers at once, each in one turn of ten trivial steps; the floor appends the records of such turns,
-    those that begin and end it among them."""
-    keys = [str(number) for number in range(plan.count(WORKERS))]
-    async with stage("process") as here, System(APP, [Kind(actor=Worker)]).host(here.bus) as node:
-        first = node.ref(Worker, "first")
-        await first.ask(Work(steps=STEPS))
-        written = await _records(here, first.address)
-        last: defaultdict[str, int] = defaultdict(int)
-
-        async def floor(key: str) -> None:
-            subject = here.bus.subjects.log(Address("bench_raw", key))
-            for data in written:
-                last[key] = await here.raw.append(subject, data, last[key])
-
-        async def floors() -> None:
-            async with asyncio.TaskGroup() as tasks:
-                for key in keys:
-                    tasks.create_task(floor(key))
-
-        count = len(keys) * STEPS
-        found = await compare(
-            plan,
-            "steps",
-            "steps_per_s",
-            "1/s",
-            lambda: rate(lambda: _work(node, keys), count),
-            lambda: rate(floors, count),
-            better="higher",
-        )
-    return [found]
-
-
 def _median(act: Act, count: int) -> Callable[[], Awaitable[float]]:
     """The median time in microseconds of doing it so many times, one after the other."""
 
@@ -112,16 +74,6 @@ async def _appends(here: Stage, like: str) -> Act:
         last = await here.raw.append(subject, data, last)
 
     return append
-
-
-async def _work(node: Node, keys: list[str]) -> None:
-    async def work(key: str) -> None:
-        done: int = await node.ref(Worker, key).ask(Work(steps=STEPS))
-        assert done == STEPS
-
-    async with asyncio.TaskGroup() as tasks:
-        for key in keys:
-            tasks.create_task(work(key))
 
 
 async def _records(here: Stage, address: Address) -> list[bytes]:

@@ -5,11 +5,13 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from regrow.bench.durable import steps, turn
+from regrow.actors.memory import collect_less
+from regrow.bench.durable import turn
 from regrow.bench.log import append, recover
 from regrow.bench.memory import ask, tell
 from regrow.bench.plan import Bench, Plan
 from regrow.bench.result import Result
+from regrow.bench.steps import steps
 from regrow.bench.timers import timers
 
 Loop = Literal["asyncio", "uvloop"]
@@ -67,6 +69,7 @@ def run_benchmarks(
         if name not in BENCHES:
             raise UnknownBench(name)
     new_loop = loop_factory(loop)
+    collect_less()
     for name in names:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             for result in runner.run(BENCHES[name](plan)):

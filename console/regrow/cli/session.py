@@ -12,6 +12,7 @@ from typing import Any, Literal
 import anyio
 
 from regrow.actors import Node, System
+from regrow.actors.memory import collect_less
 from regrow.agents.tool_agent import CREDS
 from regrow.bus import DiskFull, EmbeddedServer, open_bus
 from regrow.bus.connection import ServerAddress, close, connect
@@ -63,6 +64,7 @@ def run_until_stopped(
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await main
 
+    collect_less()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(stoppable())
 
