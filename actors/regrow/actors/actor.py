@@ -2,11 +2,13 @@
 
 import inspect
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol, TypeVar
+from uuid import UUID
 
 import msgspec
 
+from regrow.actors import clock
 from regrow.actors.definition import Definition, Persist
 from regrow.actors.errors import ActorError, StateChangedOutsideEvent
 from regrow.actors.fields import apply_changes, check_assignment
@@ -28,6 +30,7 @@ class Scope(Protocol):
     def cancel_timer(self, name: str) -> None: ...
     def ref(self, kind: "type[Actor]", key: str) -> Ref: ...
     def port(self, name: str) -> Any: ...
+    async def sleep(self, seconds: float) -> None: ...
 
 
 class Actor:
@@ -92,6 +95,28 @@ class Actor:
     def port(self, name: str) -> Any:
         """What the system was given under this name: ``System(ports={"model": …})``. Raises KeyError with the names it has."""
         return self._running("port").port(name)
+
+    async def now(self) -> datetime:
+        """The time in UTC, as a step: a replay sees the same."""
+        self._running("now")
+        return await clock.now()
+
+    async def random(self) -> float:
+        """A random number from 0.0 up to, not including, 1.0, as a step."""
+        self._running("random")
+        return await clock.draw()
+
+    async def uuid(self) -> UUID:
+        """A random UUID (version 4), as a step."""
+        self._running("uuid")
+        return await clock.new_uuid()
+
+    async def sleep(self, duration: float | timedelta) -> None:
+        """Sleeps so many seconds, as a step: after a crash only the rest of more than a second, by the wall clock.
+
+        A handler that does nothing else for long is unloaded meanwhile, and costs no memory however long it sleeps.
+        """
+        await self._running("sleep").sleep(clock.seconds_of(duration))
 
     def _running(self, what: str) -> Scope:
         if self._scope is None:

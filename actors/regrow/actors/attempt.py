@@ -23,6 +23,15 @@ class HandlerCancelled(ActorError):
     """Something that the handler awaited was cancelled, and nobody had asked the handler to end."""
 
 
+class TurnSuspended(ActorError):
+    """The handler only waited, and has been unloaded. Between the runtime's own parts: no handler ever sees it."""
+
+    def __init__(self, timers: tuple[str, ...]) -> None:
+        super().__init__("the turn is suspended")
+        self.timers = timers
+        """Ids of those that end its waits."""
+
+
 async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straight: bool = False) -> T:
     """The handler's result. When this returns or raises, nothing that the handler started runs any more.
 
@@ -42,12 +51,19 @@ async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straigh
             if turn.journal.lineage.family:
                 await _end(None, turn)
     task = asyncio.get_running_loop().create_task(handler, context=context)
-    turn.cancel = task.cancel
+    turn.task = task
     try:
         await asyncio.wait((task,))
     finally:
         turn.journal.close()
         await _end(task, turn)
+    if turn.suspended:
+        if not task.cancelled():
+            _log.error(
+                "a handler went on after its suspension; clean up in except, and let CancelledError pass",
+                actor=str(turn.address),
+            )
+        raise TurnSuspended(turn.suspended)
     if task.cancelled():
         raise _cancelled(turn)
     return task.result()

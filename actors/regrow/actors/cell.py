@@ -6,7 +6,7 @@ lost a race for the log forgets what it holds, reads the log and lets the turn r
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any, Protocol
@@ -16,30 +16,35 @@ import structlog
 
 from regrow.actors.actor import Actor
 from regrow.actors.asks import Asks
+from regrow.actors.attempt import TurnSuspended
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import DELETED, LATE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
 from regrow.actors.fold import state_json
 from regrow.actors.image import Answer, Image, Outbox
 from regrow.actors.mailbox import Budget, Direct, Mailbox, Waiting
 from regrow.actors.message import Message
-from regrow.actors.outbox import Undeliverable, answer_ask, let_out
+from regrow.actors.outbox import Undeliverable, answer_ask, let_out, set_wake
 from regrow.actors.policy import Policy, defect, refusal
 from regrow.actors.quarantine import ALONE_FROM, Quarantine
-from regrow.actors.records import Letter, Outcome, Position, SendFailed, Tombstone
+from regrow.actors.records import Letter, Outcome, Position, SendFailed, Suspended, Tombstone
 from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
 from regrow.actors.suspicion import Suspicion
 from regrow.actors.tool import Remote
-from regrow.actors.turn import closing
+from regrow.actors.turn import RunningTurn, closing
 from regrow.actors.turns import Turns
-from regrow.actors.wire import is_reply, is_timer, letter_of, promoted_headers, reply_message, undecodable
+from regrow.actors.waits import SETTLED_TICKS
+from regrow.actors.wire import is_reply, is_timer, is_wake, letter_of, promoted_headers, reply_message, undecodable
 from regrow.bus import AccessDenied, Address, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable
+from regrow.bus.headers import ID, REPLY
 
 _log = structlog.get_logger(__name__)
 
 LETTERS_AT_ONCE = 64
 """Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
 RETRY_PAUSE_S = 0.25
+SHORT = 50
+"""Records of a log that is left as it is when its turn is suspended; a longer one is made short first."""
 
 
 class Surroundings(Protocol):
@@ -83,6 +88,9 @@ class Cell:
         self._promoted: dict[str, Direct] = {}
         self._told: set[int] = set()
         """Letters of the outside whose senders have heard of the trouble."""
+        self._timed: frozenset[str] = frozenset()
+        """Timers that were set for waits of the open turn, as far as known here."""
+        self._suspended = False
         self._loading = asyncio.Lock()
         self._turns: Turns | None = None
         self._slot: Slot | None = None
@@ -92,6 +100,22 @@ class Cell:
     def idle(self) -> bool:
         """Whether nothing is waiting and nothing runs."""
         return not self._mail and self._taking is None and not self.asks
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its turn is suspended and no message has come that ends a wait of it: other mail waits, here or elsewhere."""
+        return self._suspended and not self.asks
+
+    @property
+    def empty(self) -> bool:
+        """Whether no mail waits here."""
+        return not self._mail
+
+    @property
+    def waiting_turn(self) -> RunningTurn | None:
+        """The turn that runs, if its handler waits for what ends in a message and for nothing else."""
+        turn = self._turns.running if self._turns is not None else None
+        return turn if turn is not None and turn.waits.quiet_s() is not None else None
 
     @property
     def image(self) -> Image:
@@ -108,7 +132,7 @@ class Cell:
         """Adds a message; one that is here already (it came again after a takeover) only renews its acknowledgement."""
         if delivery.suspect:
             self._suspicion.hear()
-        if is_reply(delivery):
+        if is_reply(delivery) or is_wake(delivery):
             self.asks.put(delivery)
         elif self._is_taking(delivery):
             self._taking = delivery
@@ -129,19 +153,17 @@ class Cell:
 
     async def drain(self, slot: Slot) -> None:
         """Takes letters, some if many wait. Raises only what makes the actor wait: no retry right now could mend it."""
-        self._slot = slot
+        self._slot, self._suspended = slot, False
         for _ in range(LETTERS_AT_ONCE):
-            if not self._mail and not self.asks:
+            if self._suspended or (not self._mail and not self.asks):
                 break
             try:
-                turns = self._turns or await self._loaded()
-                await self._ready(turns)
-                if self._mail:
-                    self._taking = self._mail.take()
-                    await self._take(turns, self._taking)
+                await self._go_on(self._turns or await self._loaded())
             except StaleWriter as stale:
                 _log.info("stale copy dropped, reloading", actor=str(self.address), cause=str(stale))
                 self.forget()
+        if self._timed and not self._suspended and not self._mail:
+            await self._end_timers()
         self.idle_since_s = time.monotonic()
 
     async def query(self, message: Message[Any]) -> Outcome:
@@ -160,6 +182,23 @@ class Cell:
             return refusal(no)
         except Exception as error:  # a user's handler: its failure is the answer
             return Outcome(failure=defect(error))
+
+    async def suspend(self, quiet_s: float) -> None:
+        """Unloads the turn that runs, if its handler has only waited for so long: each wait gets a timer, then the handler ends.
+
+        Whoever drains this cell sees to the rest. Raises what stands in the way of setting timers.
+        """
+        turn = self.waiting_turn
+        due = turn.waits.due(self.now_ms()) if turn is not None and turn.is_quiet(quiet_s) else None
+        if turn is None or due is None or self.asks.end_a_wait:
+            return
+        moves, self._timed = turn.waits.moves, self._timed.union(due)
+        for timer, due_ms in due.items():
+            await set_wake(self.bus, self.address, timer, due_ms)
+        for _ in range(SETTLED_TICKS):
+            await asyncio.sleep(0)
+        if turn is self.waiting_turn and turn.waits.moves == moves and turn.is_quiet(quiet_s):
+            turn.suspend(tuple(due))
 
     async def complain(self) -> None:
         """Tells everybody who waits, once, why the actor cannot go on; the messages stay in its mailbox, or are put there."""
@@ -220,19 +259,69 @@ class Cell:
 
     # One letter
 
-    async def _ready(self, turns: Turns) -> None:
-        """Finishes what the log says was left over: a deletion, what the last turn let out, a turn not ended."""
+    async def _go_on(self, turns: Turns) -> None:
+        """One letter, after all that comes before it; or a turn that was suspended, which no other letter overtakes."""
+        try:
+            if await self._ready(turns) and self._mail:
+                self._taking = self._mail.take()
+                await self._take(turns, self._taking)
+        except TurnSuspended as suspension:
+            await turns.append(Suspended(suspension.timers))  # and it is still ours
+            self.count("suspensions")
+            await self._end_timers(suspension.timers)
+            if turns.image.records > SHORT:
+                await turns.held.writer.roll_up()
+            await self._ack()
+            await self._rest(turns, suspended_now=True)
+
+    async def _rest(self, turns: Turns, *, suspended_now: bool = False) -> None:
+        """The open turn is suspended: what it was told with is acknowledged, other mail stays, asks of this process go there."""
+        opened = turns.image.opened
+        assert opened is not None
+        self._taking = self._turns = None
+        for direct in (*self._mail.take_direct(), *self._promoted.values()):
+            direct.settle(None)
+        self._promoted.clear()
+        for again in self._mail.take_out(partial(_is_again, opened.letter)):
+            await again.ack()
+        await self.asks.acknowledge(opened, suspended=suspended_now)
+        self._suspicion.start_of_open(
+            0
+        )  # whatever the last process died of, it was not this turn, nor what waits for it
+        self._suspended = True
+
+    async def _end_timers(self, but: Sequence[str] = ()) -> None:
+        """Removes timers of waits that are over. One that is missed fires for nothing."""
+        for timer in self._timed.difference(but, self.asks.fired):
+            try:
+                await self.bus.mail.unschedule(self.address, timer)
+            except BusError as error:
+                _log.debug("a timer of a wait that is over stays", actor=str(self.address), error=str(error))
+        self._timed = self._timed.intersection(but)
+
+    async def _ready(self, turns: Turns) -> bool:
+        """Finishes what the log says was left over: a deletion, what the last turn let out, a turn not ended.
+
+        False when that turn is suspended and nothing has come that ends one of its waits.
+        """
         image = turns.image
         if image.deleted:
             await self._clean_up()
         if image.outbox is not None:
             await self._let_out(turns, image.outbox)
         if image.opened is not None:
+            if image.opened.suspended and not self.asks.end_a_wait:
+                await self._rest(turns)
+                return False
             letter, start = image.opened.letter, self._suspicion.start_of_open(image.opened.starts)
+            self._timed = self._timed.union(image.opened.timed)
             await self.asks.relay_again()
             await self._run(turns, letter, self._definition.decode_message(letter.body), start=start)
+        if self._timed:
+            await self._end_timers()
         if self.asks:
-            await self.asks.acknowledge()
+            await self.asks.acknowledge(image.opened)
+        return True
 
     async def _take(self, turns: Turns, waiting: Waiting) -> None:
         """Handles one letter, and acknowledges it when nothing is left to do for it."""
@@ -382,6 +471,14 @@ class Cell:
                 self._turns = Turns(self._cls, self, held)
                 self.count("recoveries")
             return self._turns
+
+
+def _is_again(letter: Letter, delivery: Delivery) -> bool:
+    """Whether this is the letter once more: delivered again, or sent again under its id by who waits for the same reply."""
+    if (delivery.box, delivery.sequence) == (letter.box, letter.sequence):
+        return True
+    given = delivery.headers
+    return delivery.box == letter.box == "in" and given.get(ID) == letter.id and given.get(REPLY, "") == letter.reply
 
 
 def _alone_no_more() -> None:

@@ -28,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 PASSIVATED_AT_ONCE = 16
 """Logs of one kind that are made short at once because their actors were idle."""
+PRESSED_S = 1.0
+"""How long a turn must only have waited before it is suspended where memory is short."""
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,14 +99,14 @@ class Group:
         cell.put(delivery)
         if cell.trouble is not None:
             self.start(cell.complain)
-        elif cell.address not in self._draining:
+        elif cell.address not in self._draining and not cell.suspended:
             self._draining[cell.address] = None
             self._intake.begin(partial(self._begin, cell))
 
     def ask(self, address: Address, letter: Letter) -> asyncio.Future[Outcome | None] | None:
         """The outcome of an ask of this process; None when its actor cannot take it now. Raises ``MailboxFull``."""
         cell = self.cell(address)
-        if cell.trouble is not None:
+        if cell.trouble is not None or cell.suspended:
             return None
         direct = Direct(letter)
         cell.put_direct(direct)
@@ -129,9 +131,9 @@ class Group:
     def passivate(self, share: float = 0.0) -> None:
         """Begins to drop who has been idle for too long, who is idle beyond the kind's limit, and that share of all others."""
         if self._passivating is None or self._passivating.done():
-            going = self._going(share)
-            if going:
-                self._passivating = self.start(self._passivate, going)
+            going, waiting = self._going(share), self._waiting(share)
+            if going or waiting:
+                self._passivating = self.start(self._passivate, going, waiting)
 
     def _going(self, share: float) -> list[Cell]:
         """The idle actors that are to be dropped, the longest unused first."""
@@ -143,8 +145,22 @@ class Group:
         going += (cell for cell in islice(idle, PASSIVATED_AT_ONCE * 64) if cell.idle_since_s < before_s)
         return going
 
-    async def _passivate(self, going: list[Cell]) -> None:
-        queue = iter(going)
+    def _waiting(self, share: float) -> list[tuple[Cell, float]]:
+        """The actors whose turns are to be suspended, and how long each must have waited: by the policy's time, or a moment
+        where memory is short or more than the kind's limit wait."""
+        after_s = self.policy.suspend_after_s
+        turns = ((self._cells[each].waiting_turn, each) for each in self._draining if each in self._cells)
+        quiet = sorted(((turn.waits.quiet_s() or 0.0, each) for turn, each in turns if turn is not None), reverse=True)
+        many = max(len(quiet) - self.kind.idle_max, int(share * len(quiet)))
+        pressed_s = min(PRESSED_S, after_s)
+        return [
+            (self._cells[address], pressed_s if number < many else after_s)
+            for number, (quiet_s, address) in enumerate(quiet)
+            if quiet_s >= (pressed_s if number < many else after_s)
+        ]
+
+    async def _passivate(self, going: list[Cell], waiting: list[tuple[Cell, float]]) -> None:
+        queue, suspending = iter(going), iter(waiting)
 
         async def some() -> None:
             for cell in queue:
@@ -153,9 +169,18 @@ class Group:
                     del self._cells[cell.address]
                     self.count("passivations")
 
+        async def suspend_some() -> None:
+            for cell, quiet_s in suspending:
+                try:
+                    await cell.suspend(quiet_s)
+                except BusError as error:
+                    _log.info("a turn is not suspended yet", actor=str(cell.address), error=str(error))
+
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(PASSIVATED_AT_ONCE, len(going))):
                 tasks.create_task(some())
+            for _ in range(min(PASSIVATED_AT_ONCE, len(waiting))):
+                tasks.create_task(suspend_some())
 
     def _begin(self, cell: Cell) -> asyncio.Task[None] | None:
         if self._cells.get(cell.address) is not cell:  # its shard was lost meanwhile
@@ -186,7 +211,10 @@ class Group:
             return
         del self._draining[cell.address]
         self._cells.move_to_end(cell.address)
-        if not cell.idle and cell.trouble is None:
+        if cell.suspended:
+            if cell.empty:
+                del self._cells[cell.address]
+        elif not cell.idle and cell.trouble is None:
             self._draining[cell.address] = self.start(self._drain, cell)
 
     def _mend(self, cell: Cell) -> None:

@@ -4,6 +4,8 @@ Pure: no clock, no I/O. Whatever a process knows of an actor beyond state and im
 matter. So an image can be written down after any record, and whoever goes on from there goes on as if he had read the log.
 """
 
+from hashlib import blake2b
+
 import msgspec
 
 from regrow.actors.errors import Failure
@@ -44,6 +46,11 @@ class PendingAsk(msgspec.Struct, frozen=True):
 
 
 class PendingSleep(msgspec.Struct, frozen=True):
+    @property
+    def timer(self) -> str:
+        """The id of the timer that ends the wait, should the answer never come."""
+        return f"a{self.sequence}-{self.index}"
+
     """A recorded sleep of the open turn that has not ended."""
 
     slept: Slept
@@ -52,6 +59,11 @@ class PendingSleep(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, omit_defaults=True):
+    @property
+    def timer(self) -> str:
+        """The id of the timer that ends the sleep of an actor that is not loaded."""
+        return f"s{self.sequence}-{blake2b(self.slept.key.encode(), digest_size=8).hexdigest()}"
+
     """A turn that has begun and not ended: its message, its steps so far, its failed attempts."""
 
     letter: Letter
@@ -119,6 +131,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Outbox(msgspec.Struct, frozen=True, omit_defaults=True):
+    def waits_for(self, timer: str) -> bool:
+        """Whether one of its waits has the timer of this id."""
+        return any(each.timer == timer for each in (*self.asks.values(), *self.sleeps.values()))
+
     """What the last turn decided to let out; all of it is out before the next turn begins."""
 
     sequence: int

@@ -20,9 +20,12 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, cast
+from uuid import UUID
 
+from regrow.actors import clock
 from regrow.actors.actor import defining_scope
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.definition import Definition
@@ -73,6 +76,22 @@ class LocalActor:
     def system(self) -> "LocalSystem":
         """The system that it lives in, where it finds and spawns others."""
         return cast(LocalSystem, self._running().system)
+
+    async def now(self) -> datetime:
+        """The time in UTC."""
+        return await clock.now()
+
+    async def random(self) -> float:
+        """A random number from 0.0 up to, not including, 1.0."""
+        return await clock.draw()
+
+    async def uuid(self) -> UUID:
+        """A random UUID (version 4)."""
+        return await clock.new_uuid()
+
+    async def sleep(self, duration: float | timedelta) -> None:
+        """Sleeps so many seconds; no other message is handled meanwhile."""
+        await asyncio.sleep(clock.seconds_of(duration))
 
     def _running(self) -> LocalCell:
         if self._cell is None:

@@ -6,7 +6,7 @@ Timers go first. Asks of this process have a lane of their own beside the two ma
 import asyncio
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from regrow.actors.records import Letter, Outcome
 from regrow.bus import Address, Box, Delivery, MailboxFull
@@ -134,12 +134,20 @@ class Mailbox:
         """Takes out everything that came out of a mailbox up to these sequences."""
         dropped = [each for each in self if each.sequence <= position[each.box]]
         for each in dropped:
-            self._budget.give_back(each.body)
-            if self._boxes[each.box].get(each.sequence) is each:
-                del self._boxes[each.box][each.sequence]
-            else:
-                del self._timers[each.sequence]
+            self._remove(each)
         return dropped
+
+    def _remove(self, delivery: Delivery) -> None:
+        self._budget.give_back(delivery.body)
+        lane = self._boxes[delivery.box]
+        del (lane if lane.get(delivery.sequence) is delivery else self._timers)[delivery.sequence]
+
+    def take_out(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Takes out what came out of a mailbox and is wanted."""
+        found = [each for each in self if wanted(each)]
+        for each in found:
+            self._remove(each)
+        return found
 
     def last(self, box: Box) -> int:
         """The highest sequence that waits in a mailbox's lane; 0 when none does."""

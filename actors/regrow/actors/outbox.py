@@ -23,6 +23,7 @@ from regrow.actors.wire import (
     relay_headers,
     relay_id,
     timer_headers,
+    wake_headers,
 )
 from regrow.bus import AccessDenied, Address, Bus, BusError, PayloadTooLarge
 from regrow.bus.api import alone
@@ -69,6 +70,11 @@ async def relay_ask(bus: Bus, sender: Address, pending: PendingAsk) -> Failure |
     message_id = relay_id(bus.epoch, log_number(sender), *pending.mark)
     given = ask_headers(sender, asked, message_id)
     return await _post(bus, sender, Address(*asked.to), bytes(asked.body), given, message_id)
+
+
+async def set_wake(bus: Bus, actor: Address, timer: str, due_ms: int) -> None:
+    """The message that ends a wait of this actor's open turn at that time. Raises what the bus raises."""
+    await bus.mail.schedule(actor, timer, b"null", wake_headers(timer), at_ns=due_ms * 1_000_000)
 
 
 async def _deliver(

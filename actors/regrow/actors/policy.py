@@ -66,6 +66,9 @@ def tries_again(policy: Policy, error: Exception, number: int) -> bool:
         and number < policy.attempts_max
         and not isinstance(error, CERTAIN)
     )
+    suspend_after_s: float = 30.0
+    """How long a turn that only waits (for other actors, for a long sleep to end) stays in memory; then it is unloaded, and the
+    message that ends a wait brings it back."""
 
 
 def refusal(no: Refused) -> Outcome:

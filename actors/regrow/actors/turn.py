@@ -11,6 +11,7 @@ import msgspec
 from regrow.actors.actor import Actor, Scope, apply
 from regrow.actors.asking import TRANSIENT, query
 from regrow.actors.asks import Asks
+from regrow.actors.clock import RECORDED_FROM_S, sleep_on
 from regrow.actors.definition import definition_of
 from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
 from regrow.actors.handler import Handler
@@ -28,6 +29,7 @@ from regrow.actors.records import (
     Outcome,
     Position,
     Send,
+    Slept,
     Step,
     Steps,
     TimerSet,
@@ -36,6 +38,7 @@ from regrow.actors.records import (
 from regrow.actors.ref import Ref
 from regrow.actors.step import Call, StepContext, in_step
 from regrow.actors.tool import Remote
+from regrow.actors.waits import Waits, keeps_time
 from regrow.bus import Address, Bus, PayloadTooLarge, encode
 from regrow.bus.port import CLAIM_BYTES_MAX
 
@@ -71,8 +74,8 @@ class RunningTurn:
         steps, kept = (opened.steps, opened.kept) if opened is not None else ([], [])
         self._name = str(office.address)
         self.journal = Journal(self._name, steps, kept=kept)
-        self.cancel: Callable[[], object] = _nothing_runs
-        """Cancels the handler."""
+        self.task: asyncio.Task[Any] | None = None
+        """In which the handler runs; None for one that never waits."""
         self.events: list[msgspec.Raw] = []
         self._office = office
         self._begun = opened is not None
@@ -80,6 +83,9 @@ class RunningTurn:
         self._sends: list[Send] = []
         self._timers: dict[str, TimerSet] = {}
         self._spoiled: Exception | None = None
+        self.waits = Waits()
+        self.suspended: tuple[str, ...] = ()
+        """Ids of the timers that end its waits, once it has been suspended."""
 
     def emit(self, event: Event) -> None:
         """Applies an event at once and keeps it for the record, as it will be read from there."""
@@ -140,6 +146,7 @@ class RunningTurn:
             raise asyncio.CancelledError
         key = current().next_key(call.tool, digest(call.arguments))
         self.journal.enter(key, pure=call.pure)
+        self.waits.enter()
         try:
             recorded = self.journal.recorded(key, call.arguments)
             try:
@@ -151,6 +158,7 @@ class RunningTurn:
                     await self._note_cancelled(key.text, call)
                 raise
         finally:
+            self.waits.leave()
             self.journal.leave(key)
         self._office.count("steps_from_log")
         return recorded.outcome
@@ -169,6 +177,10 @@ class RunningTurn:
             raise AskTimeout(str(to), timeout_s)
         return outcome
 
+    async def sleep(self, seconds: float) -> None:
+        """Sleeps as a step; see ``Actor.sleep``."""
+        await self.step(Call("sleep", encode({"seconds": seconds}), partial(self._sleep, seconds), pure=True))
+
     async def tell(self, to: Address, body: bytes) -> None:
         """Not offered inside a handler: ``self.send`` sends with the turn's record, once."""
         raise ActorError(
@@ -178,7 +190,20 @@ class RunningTurn:
     def abort(self) -> None:
         """Ends the handler where it stands; nothing that it does from now on is recorded."""
         self.journal.close()
-        self.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+    def suspend(self, timers: tuple[str, ...]) -> None:
+        """Ends the handler where it waits: whoever goes on with the turn goes on from there. These timers end its waits."""
+        self.suspended = timers
+        self.abort()
+
+    def is_quiet(self, for_s: float) -> bool:
+        """Whether the handler has only waited for that long, for what ends in a message."""
+        quiet_s = self.waits.quiet_s()
+        if quiet_s is None or quiet_s < for_s or self.task is None:
+            return False
+        return not keeps_time((self.task, *self.journal.lineage.family), RunningTurn.step.__code__)
 
     def conclude(self) -> None:
         """Raises what makes a handler's result worthless although it returned one."""
@@ -217,10 +242,24 @@ class RunningTurn:
         now_ms = self._office.now_ms()
         asked = Asked(context.key, (to.kind, to.key), msgspec.Raw(body), now_ms, now_ms + int(timeout_s * 1000), chain)
         async with self._office.away():
-            return await self._office.asks.outcome(asked, self._record_asked)
+            return await self._office.asks.outcome(asked, self._record_asked, self.waits)
 
     async def _record_asked(self, asked: Asked) -> None:
         await self._submit(asked)
+
+    async def _sleep(self, seconds: float, context: StepContext) -> Outcome:
+        if seconds < RECORDED_FROM_S:
+            await asyncio.sleep(seconds)
+            return Outcome()
+        asks = self._office.asks
+        pending = asks.sleeping(context.key)
+        if pending is None:
+            await self._submit(Slept(context.key, self._office.now_ms() + int(seconds * 1000)))
+            pending = asks.sleeping(context.key)
+            assert pending is not None
+        async with self._office.away():
+            await sleep_on(pending, self.waits, self._office.now_ms)
+        return Outcome()
 
     async def _run(self, key: str, call: Call) -> Outcome:
         context = StepContext(self._name, key)
@@ -310,7 +349,3 @@ def _body(message: Message[Any]) -> msgspec.Raw:
     if len(body) > CLAIM_BYTES_MAX:
         raise PayloadTooLarge(len(body), CLAIM_BYTES_MAX)
     return msgspec.Raw(body)
-
-
-def _nothing_runs() -> None:
-    """A turn can only be cancelled while its handler runs."""

@@ -10,7 +10,7 @@ import structlog
 
 from regrow.actors.actor import Actor
 from regrow.actors.asks import Asks
-from regrow.actors.attempt import attempt
+from regrow.actors.attempt import TurnSuspended, attempt
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import POISON, TOO_LARGE, Drift, Failure, Refused, failure
 from regrow.actors.image import Image, Open
@@ -74,8 +74,13 @@ class Turns:
     async def run(self, letter: Letter, message: Message[Any]) -> Letter:
         """Attempts a turn until one is recorded. The letter as it is recorded: an ask of this process may have been promoted.
 
-        Raises ``StaleWriter`` when another writer was first, ``Drift``, and what keeps the log from being written.
+        Raises ``TurnSuspended``, ``StaleWriter`` when another writer was first, ``Drift``, and what keeps the log from being written.
         """
+    @property
+    def running(self) -> RunningTurn | None:
+        """The attempt whose handler runs now."""
+        return self._turn
+
         while True:
             exhausted = _exhausted(self.image.opened, self._cell.policy)
             if exhausted is not None:
@@ -96,6 +101,8 @@ class Turns:
                 letter, again = await self._failure(letter, error)
                 if not again:
                     return await self.give_up(letter, defect(error))
+                if isinstance(error, TurnSuspended):
+                    raise
             else:
                 await self._record(turn.letter, entry)
                 return turn.letter

@@ -16,7 +16,7 @@ REPLY_PREFIX = "_INBOX."
 """Replies go only to subjects under this prefix: the caller chose the subject, and the runtime may write anywhere."""
 
 
-ASK, REPLY, TIMER, PROMOTED, DELETE = "ask", "reply", "timer", "promoted", "delete"
+ASK, REPLY, TIMER, PROMOTED, DELETE, WAKE = "ask", "reply", "timer", "promoted", "delete", "wake"
 """What ``Rg-Type`` says of a message in the runtime's own mailbox; a relayed send says nothing."""
 
 _TYPES: Mapping[str, Type] = {ASK: "ask", TIMER: "timer", PROMOTED: "promoted", DELETE: "delete"}
@@ -59,6 +59,11 @@ def is_timer(delivery: Delivery) -> bool:
     return delivery.box == "act" and delivery.headers.get(headers.TYPE) == TIMER
 
 
+def is_wake(delivery: Delivery) -> bool:
+    """Whether a wait of the actor's open turn is over by now, which is no letter either."""
+    return delivery.box == "act" and delivery.headers.get(headers.TYPE) == WAKE
+
+
 def relay_headers(sender: Address, sent_ms: int, message_id: str) -> dict[str, str]:
     """Headers of a relayed message."""
     return {headers.ID: message_id, headers.SENDER: escape(str(sender)), headers.SENT: str(sent_ms)}
@@ -74,6 +79,11 @@ def ask_headers(sender: Address, asked: Asked, message_id: str) -> dict[str, str
 def timer_headers(name: str, timer: str) -> dict[str, str]:
     """Headers of a message that comes back when it is due."""
     return {headers.ID: timer, headers.TYPE: TIMER, headers.TIMER: escape(name)}
+
+
+def wake_headers(timer: str) -> dict[str, str]:
+    """Headers of the message that ends a wait at its time."""
+    return {headers.ID: timer, headers.TYPE: WAKE}
 
 
 def promoted_headers(letter: Letter) -> dict[str, str]:
