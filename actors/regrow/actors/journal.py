@@ -11,7 +11,7 @@ whoever takes such a step again gets it in place of running it, and it is record
 import asyncio
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from regrow.actors.drift import another_step, no_step
 from regrow.actors.errors import AmbiguousStep, Drift
@@ -40,6 +40,11 @@ class Journal:
         self.closed = False
         self.drift: Drift | None = None
         """The first report that this attempt gave rise to, whatever the handler made of it."""
+        self.watchful = True
+        """Whether it looks now and then, while somebody waits, for the end of a task whose step can come no more."""
+        self.stalled: Callable[[], object] = _nobody_looks
+        """Called once when outcomes have waited for ``STALL_S`` for a step that a task of the handler has not asked for yet."""
+        self._looked = False
         self._actor = actor
         self._kept = {step.key: step.outcome for step in kept}
         self._recorded = tuple(recorded)
@@ -137,7 +142,8 @@ class Journal:
         excepted."""
         other = self._open.get(key.call)
         if other is not None and other != key.path and not pure and key.text not in self._position:
-            raise AmbiguousStep(key.call.partition("/")[0])
+            tool, _, same = key.call.partition("/")
+            raise AmbiguousStep(tool, same.removeprefix(":") if same.startswith(":") else "")
         self._open[key.call] = key.path
 
     def leave(self, key: StepKey) -> None:
@@ -148,8 +154,9 @@ class Journal:
         """Raises ``Drift`` when the handler's own task ends without having asked for all steps that it once took."""
         if self.drift is not None:
             raise self.drift
-        if self._unasked[""]:
-            raise self._drifted(no_step(self._actor, self._step(self._unasked[""][0])))
+        unasked = self._unasked[self.lineage.path]
+        if unasked:
+            raise self._drifted(no_step(self._actor, self._step(unasked[0])))
 
     def check_asked(self) -> None:
         """Raises ``Drift`` when a recorded step has not been asked for again: for when nobody can any more."""
@@ -158,6 +165,21 @@ class Journal:
         left = [self._position[each] for unasked in self._unasked.values() for each in unasked]
         if left:
             raise self._drifted(no_step(self._actor, self._recorded[min(left)]))
+
+    def begin_anew(self, path: str) -> None:
+        """Forgets every step: the handler's own task, which is alone, goes on from a checkpoint under this path."""
+        self.lineage.begin_anew(path)
+        self._recorded = ()
+        self._next = self._positions = 0
+        for each in (self._kept, self._position, self._unasked, self._passed):
+            each.clear()
+
+    def end_waiting(self, drift: Drift) -> None:
+        """Whoever waits for his turn gets this report in its place."""
+        self.drift = self.drift or drift
+        for gate in self._gates.values():
+            if not gate.done():
+                gate.set_exception(drift)
 
     def close(self) -> None:
         """From now on no step begins: whoever asks for one is cancelled."""
@@ -182,7 +204,7 @@ class Journal:
 
     async def _wait_gate(self, position: int) -> None:
         gate = self._gates[position] = asyncio.get_running_loop().create_future()
-        if self._next < len(self._recorded) and not self._watching:
+        if self.watchful and self._next < len(self._recorded) and not self._watching:
             self._watch()
         try:
             await gate
@@ -198,10 +220,12 @@ class Journal:
     def _look(self) -> None:
         """A task that sleeps may still ask for the step that is next; one that has ended cannot."""
         missing = self._recorded[self._next].key if self._next < len(self._recorded) else ""
-        if missing in self._unasked[path_of(missing)] and self.lineage.is_over(path_of(missing)):
-            for gate in self._gates.values():
-                if not gate.done():
-                    gate.set_exception(self._drifted(no_step(self._actor, self._step(missing))))
+        if missing in self._unasked[path_of(missing)]:
+            if self.lineage.is_over(path_of(missing)):
+                self.end_waiting(no_step(self._actor, self._step(missing)))
+            elif not self._looked:
+                self._looked = True
+                self.stalled()
         self._watch()
 
     def _skip_passed(self) -> None:
@@ -225,3 +249,7 @@ class Journal:
         gate = self._gates.get(self._next)
         if gate is not None and not gate.done():
             gate.set_result(None)
+
+
+def _nobody_looks() -> None:
+    """A stalled journal waits in patience where nobody can tell more."""

@@ -6,13 +6,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
-from regrow.actors.actor import Actor
+from regrow.actors.actor import Actor, incarnate
 from regrow.actors.asks import Asks
 from regrow.actors.attempt import TurnSuspended, attempt
 from regrow.actors.dead_letter import bury
+from regrow.actors.dry_run import replay_once
 from regrow.actors.errors import POISON, TOO_LARGE, Drift, Failure, Refused, failure
+from regrow.actors.fold import state_json
 from regrow.actors.image import Image, Open
 from regrow.actors.message import Message
 from regrow.actors.policy import Policy, defect, refusal, tries_again
@@ -63,6 +66,7 @@ class Turns:
         self.now_ms = cell.now_ms
         self.promote = cell.promote
         self._cell = cell
+        self._cls = cls
         self._definition = cls.__regrow__
         self._turn: RunningTurn | None = None
         self._failed: Exception | None = None
@@ -86,6 +90,7 @@ class Turns:
             if exhausted is not None:
                 return await self.give_up(letter, exhausted)
             turn = RunningTurn(self, self.held.working, letter, self.image.opened)
+            turn.journal.stalled = partial(self.start, self._look_ahead, turn, message)
             try:
                 entry = await self._attempt(turn, message)
             except Exception as error:  # the supervised edge: whatever a user's handler raises is decided on here
@@ -200,6 +205,17 @@ class Turns:
             await asyncio.sleep(policy.backoff.delay_s(number - 1, random.random()))
             await self.asks.relay_again()  # the end of the attempt may have cut one off on its way
         return letter, again
+
+    async def _look_ahead(self, turn: RunningTurn, message: Message[Any]) -> None:
+        """New outcomes wait for a recorded step that its task has not asked for yet. A replay tells whether it ever can."""
+        opened = self.image.opened
+        assert opened is not None
+        opened = msgspec.structs.replace(opened, steps=list(opened.steps))
+        state = self._definition.decode_state(msgspec.Raw(state_json(self.held.fold.actor)))
+        copy = partial(incarnate, self._cls, state, self.address.key)
+        drift, error = await asyncio.to_thread(replay_once, self.port, self.address, copy, opened, message)
+        if drift is not None and error is None and turn is self._turn:
+            turn.journal.end_waiting(drift)
 
     async def _set_aside(self, drift: Drift) -> None:
         """What does not fit the handler any more is set aside, where the policy says so; else it is raised."""
