@@ -38,8 +38,8 @@ class DryRuns:
         definition = cls.__regrow__
         try:
             message = definition.decode_message(opened.letter.body)
-        except Undecodable as error:
-            return failure(UNDECODABLE, f"the message of its open turn cannot be read: {error}")
+        except Undecodable as unreadable:
+            return failure(UNDECODABLE, f"the message of its open turn cannot be read: {unreadable}")
         if type(message) not in definition.commands:
             gone = f"{definition.name} has no @command for {type(message).__name__} any more"
             return failure(UNDECODABLE, f"{gone}, the message of its open turn")

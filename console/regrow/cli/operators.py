@@ -17,6 +17,11 @@ def add_operators(commands: Commands) -> None:
     _streams(commands.add_parser("streams", help="make or check the streams of an application"))
     _dead_letters(commands.add_parser("dead-letters", help="look at messages that were given up, replay or drop them"))
     _actors(commands.add_parser("actors", help="look at an application's actors, delete one or many"))
+    check = commands.add_parser(
+        "check", help="which actors would wait, were this build started: their logs no longer fit it; ends with 7 then"
+    )
+    _target(check)
+    _json(check)
     backup = commands.add_parser("backup", help="copy all streams of an application to a directory")
     _target(backup)
     backup.add_argument("folder", type=Path, metavar="DIR", help="where to, new or empty")
