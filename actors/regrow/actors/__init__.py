@@ -15,6 +15,9 @@ from regrow.actors.errors import (
     Drift,
     Failure,
     FoldDiffers,
+    NotApproved,
+    NotDone,
+    OutcomeUnknown,
     Refused,
     StateChangedOutsideEvent,
     StepFailed,
@@ -31,10 +34,11 @@ from regrow.actors.policy import Policy
 from regrow.actors.projecting import PositionMoved, Positions, ProjectionFailed
 from regrow.actors.projection import HistoryIncomplete, Projection
 from regrow.actors.ref import Ref
+from regrow.actors.retry import Retry
 from regrow.actors.schedule import Schedule
 from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System
-from regrow.actors.tool import Retry, Tool, tool
+from regrow.actors.tool import Tool, tool
 from regrow.actors.upcast import upcast
 
 __all__ = [
@@ -65,7 +69,10 @@ __all__ = [
     "NoApplication",
     "NoDeadLetter",
     "Node",
+    "NotApproved",
+    "NotDone",
     "NotReplayable",
+    "OutcomeUnknown",
     "Overview",
     "Policy",
     "PositionMoved",

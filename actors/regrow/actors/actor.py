@@ -17,6 +17,7 @@ from regrow.actors.ref import Ref
 from regrow.bus import Address
 
 A = TypeVar("A", bound="Actor")
+T = TypeVar("T")
 
 
 class Scope(Protocol):
@@ -31,6 +32,8 @@ class Scope(Protocol):
     def ref(self, kind: "type[Actor]", key: str) -> Ref: ...
     def port(self, name: str) -> Any: ...
     async def sleep(self, seconds: float) -> None: ...
+    async def checkpoint(self, state: object) -> None: ...
+    def checkpointed(self, kind: type[T]) -> T | None: ...
 
 
 class Actor:
@@ -117,6 +120,26 @@ class Actor:
         A handler that does nothing else for long is unloaded meanwhile, and costs no memory however long it sleeps.
         """
         await self._running("sleep").sleep(clock.seconds_of(duration))
+
+    async def checkpoint(self, state: object) -> None:
+        """Records what this handler needs to go on, JSON, and forgets the steps that it has taken: for one with very many.
+
+        From then on a replay begins at the top of the handler with ``checkpointed`` not None, and no step before is known:
+
+            at = self.checkpointed(Progress) or Progress(0)
+            for number in range(at.done, msg.pages):
+                await fetch(number)
+                if (number + 1) % 100 == 0:
+                    await self.checkpoint(Progress(number + 1))
+
+        Only the handler's own task may, while no other task of it runs and before the turn has emitted, sent or assigned
+        anything (a replay would not do it again); else ``ActorError`` says which. Another attempt at a failed turn goes on from it.
+        """
+        await self._running("checkpoint").checkpoint(state)
+
+    def checkpointed(self, kind: type[T]) -> T | None:
+        """The state of this turn's last ``checkpoint``, read as that type; None before the first one."""
+        return self._running("checkpointed").checkpointed(kind)
 
     def _running(self, what: str) -> Scope:
         if self._scope is None:

@@ -76,4 +76,5 @@ def _shown(value: Any) -> str:
 
 def _where(path: str) -> str:
     """Which task of the handler it is, where it is not its own."""
-    return f" (in its task {path[1:]})" if path else ""
+    _, _, task = path.partition(".")
+    return f" (in its task {task})" if task else ""

@@ -97,15 +97,52 @@ class StepFailed(ActorError):
         self.message = message
 
 
+class OutcomeUnknown(ActorError):
+    """A step that may run only once was begun, and nobody knows how it ended: it does not run again.
+
+    The process died meanwhile, or the tool agent that ran it did not answer, or an earlier attempt at the turn was cancelled in
+    it. Look it up, by the step's idempotency key where the other side knows it, or give the tool a ``verify=`` that does.
+    """
+
+    def __init__(self, tool: str, key: str, why: str) -> None:
+        super().__init__(
+            f"{tool} may run only once, was begun, and its outcome is unknown: {why}; it will not run again"
+        )
+        self.tool = tool
+        self.key = key
+        """Of the step."""
+        self.why = why
+
+
+class NotDone(ActorError):
+    """For a tool's ``verify=`` to raise: the call has taken no effect, so it is safe to make it."""
+
+
+class NotApproved(ActorError):
+    """A tool with ``approve=True`` did not run: whoever was asked said no."""
+
+    def __init__(self, tool: str) -> None:
+        super().__init__(f"{tool} was not approved and did not run")
+        self.tool = tool
+
+
 class AmbiguousStep(ActorError):
     """Two tasks of one handler made the same call at once; a replay could not tell their answers apart."""
 
-    def __init__(self, tool: str) -> None:
-        super().__init__(
-            f"{tool} is called with equal arguments in two tasks at once; make the arguments differ, call it once, "
-            "or declare it @tool(pure=True)"
-        )
+    def __init__(self, tool: str, key: str = "") -> None:
+        if tool == "ask":
+            equal, cure = "with the same message to the same actor", "ask once, or make the messages differ"
+        elif key:
+            equal, cure = f"with key={key!r}", "give each task a key of its own"
+        else:
+            equal = "with equal arguments"
+            cure = (
+                f'write {tool}.using(key="left")(...) in one and {tool}.using(key="right")(...) in the other, '
+                f'or key="left" and key="right" in step({tool!r}, ...); or declare it @tool(pure=True) if it has no effect'
+            )
+        super().__init__(f"{tool} is called {equal} in two tasks at once, which a replay could not tell apart: {cure}")
         self.tool = tool
+        self.key = key
 
 
 class Drift(ActorError):
@@ -149,6 +186,8 @@ BUSY = "busy"
 TOO_LARGE = "too_large"
 FORBIDDEN = "forbidden"
 POISON = "poison"
+OUTCOME_UNKNOWN = "outcome_unknown"
+NOT_DONE = "not_done"
 LATE = "late"
 DELETED = "deleted"
 
@@ -165,6 +204,8 @@ CODES = {
     DRIFT: 500,
     CORRUPT: 500,
     POISON: 500,
+    OUTCOME_UNKNOWN: 500,
+    NOT_DONE: 500,
     STORE: 503,
     TIMEOUT: 504,
     DEADLOCK: 508,

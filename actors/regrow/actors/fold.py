@@ -11,6 +11,7 @@ from regrow.actors.records import (
     Asked,
     Begun,
     Cancelled,
+    Checkpoint,
     Drifted,
     Entry,
     Failed,
@@ -18,12 +19,16 @@ from regrow.actors.records import (
     SendFailed,
     Slept,
     Snapshot,
+    Started,
     Steps,
     Suspended,
     Tombstone,
     Turn,
 )
 from regrow.bus import Stored, decode, encode
+
+_FAR_BACK = -(2**62)
+"""As far back as this lies the first record of a log whose steps are forgotten: the writer makes it short at the next chance."""
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
@@ -118,7 +123,10 @@ class Fold:
                 self._open_entry(entry, sequence, index)
 
     def _open_entry(
-        self, entry: Steps | Cancelled | Asked | Slept | Suspended | Drifted, sequence: int, index: int
+        self,
+        entry: Steps | Started | Cancelled | Asked | Slept | Suspended | Checkpoint | Drifted,
+        sequence: int,
+        index: int,
     ) -> None:
         """What belongs to the open turn."""
         opened = self.image.opened
@@ -130,6 +138,11 @@ class Fold:
                     opened.add(step)
             case Cancelled(step):
                 opened.add(step)
+            case Started():
+                opened.start(entry)
+            case Checkpoint():
+                opened.begin_at(entry)
+                self.first = _FAR_BACK
             case Drifted():
                 opened.set_aside()
             case Suspended():

@@ -12,6 +12,7 @@ from regrow.actors.errors import Failure
 from regrow.actors.records import (
     Asked,
     Cause,
+    Checkpoint,
     Failed,
     Letter,
     Mark,
@@ -19,6 +20,7 @@ from regrow.actors.records import (
     Position,
     Send,
     Slept,
+    Started,
     Step,
     Suspended,
     TimerSet,
@@ -44,26 +46,26 @@ class PendingAsk(msgspec.Struct, frozen=True):
     def mark(self) -> tuple[int, int]:
         return self.sequence, self.index
 
-
-class PendingSleep(msgspec.Struct, frozen=True):
     @property
     def timer(self) -> str:
         """The id of the timer that ends the wait, should the answer never come."""
         return f"a{self.sequence}-{self.index}"
 
+
+class PendingSleep(msgspec.Struct, frozen=True):
     """A recorded sleep of the open turn that has not ended."""
 
     slept: Slept
     sequence: int
     """Of its record."""
 
-
-class Open(msgspec.Struct, omit_defaults=True):
     @property
     def timer(self) -> str:
         """The id of the timer that ends the sleep of an actor that is not loaded."""
         return f"s{self.sequence}-{blake2b(self.slept.key.encode(), digest_size=8).hexdigest()}"
 
+
+class Open(msgspec.Struct, omit_defaults=True):
     """A turn that has begun and not ended: its message, its steps so far, its failed attempts."""
 
     letter: Letter
@@ -75,6 +77,12 @@ class Open(msgspec.Struct, omit_defaults=True):
     """By step key, in the order of their records."""
     sleeps: dict[str, PendingSleep] = {}
     """By step key."""
+    started: dict[str, Started] = {}
+    """Attempts at steps that have no outcome yet, by step key."""
+    checkpoint: msgspec.Raw = msgspec.Raw(b"null")
+    """The last state that its handler put down to go on from."""
+    checkpoints: int = 0
+    """How often it has done so."""
     suspended: bool = False
     """Nothing of it is under way in any process, and a message will end each of its waits."""
     timed: tuple[str, ...] = ()
@@ -90,6 +98,28 @@ class Open(msgspec.Struct, omit_defaults=True):
         self.steps.append(step)
         self.asks.pop(step.key, None)
         self.sleeps.pop(step.key, None)
+        if self.started:
+            self._over(step)
+        self.starts = 1
+        self.suspended = False
+
+    def start(self, entry: Started) -> None:
+        """An attempt at a step is under way."""
+        self.suspended = False
+        self.started[entry.key] = entry
+
+    def _over(self, step: Step) -> None:
+        """One that may run only once has not ended by being cancelled: another attempt at the turn must not run it blindly."""
+        begun = self.started.get(step.key)
+        if begun is not None and not (begun.once and step.cancelled):
+            del self.started[step.key]
+
+    def begin_at(self, entry: Checkpoint) -> None:
+        """What was recorded of its steps so far is forgotten: the handler goes on from this state."""
+        self.checkpoint, self.checkpoints = entry.state, self.checkpoints + 1
+        self.steps, self.kept = [], []
+        for pending in (self.asks, self.sleeps, self.started):
+            pending.clear()
         self.starts = 1
         self.suspended = False
 
@@ -100,6 +130,10 @@ class Open(msgspec.Struct, omit_defaults=True):
             self.asks[entry.key] = PendingAsk(entry, sequence, index)
         else:
             self.sleeps[entry.key] = PendingSleep(entry, sequence)
+
+    def waits_for(self, timer: str) -> bool:
+        """Whether one of its waits has the timer of this id."""
+        return any(each.timer == timer for each in (*self.asks.values(), *self.sleeps.values()))
 
     def suspend(self, entry: Suspended) -> None:
         """From now on it lives in its log and its mailbox alone."""
@@ -131,10 +165,6 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Outbox(msgspec.Struct, frozen=True, omit_defaults=True):
-    def waits_for(self, timer: str) -> bool:
-        """Whether one of its waits has the timer of this id."""
-        return any(each.timer == timer for each in (*self.asks.values(), *self.sleeps.values()))
-
     """What the last turn decided to let out; all of it is out before the next turn begins."""
 
     sequence: int

@@ -1,6 +1,6 @@
 """Task lineage: which task of a handler is which, said in a way that comes out the same when the handler runs again.
 
-The handler's own task has the path ``""``; the n-th task that a task starts has its parent's path plus ``.n``. A task factory
+The handler's own task has the path ``""`` (``"c2"`` behind its second checkpoint); the n-th task that a task starts has its parent's path plus ``.n``. A task factory
 hands the paths out, so that gather, TaskGroup and every other way to start a task are counted; a thread started by
 ``to_thread`` inherits the path of its caller with the context.
 
@@ -70,8 +70,13 @@ class Lineage:
             node = node._children[int(position)]
         return node._ended
 
+    def begin_anew(self, path: str) -> None:
+        """From here on the task counts as one that has just begun, under this path."""
+        self.path = path
+        self._children, self._given, self._calls = [], ((), 0), {}
+
     def next_key(self, tool: str, digest: str) -> "StepKey":
-        """The key of this task's next call of a tool with these arguments."""
+        """The key of this task's next call of a tool with these arguments, or with what stands for them."""
         call = f"{tool}/{digest}"
         ordinal = self._calls.get(call, 0)
         self._calls[call] = ordinal + 1
@@ -116,6 +121,11 @@ class StepKey(msgspec.Struct, frozen=True):
         """The key with its text."""
         call = f"{tool}/{digest}"
         return StepKey(path, call, f"{path}/{call}/{ordinal}")
+
+
+def root_path(checkpoints: int) -> str:
+    """The path of the handler's own task behind so many checkpoints: what it does there is not what it did before."""
+    return f"c{checkpoints}" if checkpoints else ""
 
 
 def path_of(key: str) -> str:

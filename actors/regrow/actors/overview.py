@@ -9,6 +9,7 @@ from regrow.actors.records import (
     Asked,
     Begun,
     Cancelled,
+    Checkpoint,
     Drifted,
     Entry,
     Failed,
@@ -16,6 +17,7 @@ from regrow.actors.records import (
     SendFailed,
     Slept,
     Snapshot,
+    Started,
     Steps,
     Suspended,
     Tombstone,
@@ -131,14 +133,24 @@ def _enter(image: Image, entry: Entry, sequence: int, place: int) -> Image:
             return decode(data, _Kept, "snapshot").image
         case Tombstone(position, marks):
             return Image(position.in_seq, position.act_seq, position.ahead, dict(marks), deleted=True)
-        case Steps() | Cancelled() | Asked() | Slept() | Suspended() | Drifted() | SendFailed():
+        case (
+            Steps()
+            | Started()
+            | Cancelled()
+            | Asked()
+            | Slept()
+            | Suspended()
+            | Checkpoint()
+            | Drifted()
+            | SendFailed()
+        ):
             _enter_open(image, entry, sequence, place)
     return image
 
 
 def _enter_open(
     image: Image,
-    entry: Steps | Cancelled | Asked | Slept | Suspended | Drifted | SendFailed,
+    entry: Steps | Started | Cancelled | Asked | Slept | Suspended | Checkpoint | Drifted | SendFailed,
     sequence: int,
     place: int,
 ) -> None:
@@ -155,6 +167,10 @@ def _enter_open(
             opened.wait(entry, sequence, place)
         case Suspended():
             opened.suspend(entry)
+        case Started():
+            opened.start(entry)
+        case Checkpoint():
+            opened.begin_at(entry)
         case Drifted():
             opened.set_aside()
         case SendFailed():

@@ -14,6 +14,8 @@ from regrow.actors.errors import (
     DefinitionError,
     Failure,
     FoldDiffers,
+    NotApproved,
+    OutcomeUnknown,
     Refused,
     StateChangedOutsideEvent,
     WouldDeadlock,
@@ -24,7 +26,16 @@ from regrow.bus import PayloadTooLarge, encode
 from regrow.supervisor import Backoff, Crashed, decide
 from regrow.supervisor.spec import Restart
 
-CERTAIN = (AmbiguousStep, DefinitionError, FoldDiffers, PayloadTooLarge, StateChangedOutsideEvent, WouldDeadlock)
+CERTAIN = (
+    AmbiguousStep,
+    DefinitionError,
+    FoldDiffers,
+    NotApproved,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    StateChangedOutsideEvent,
+    WouldDeadlock,
+)
 """Errors that would come again however often the turn is tried."""
 
 
@@ -55,6 +66,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     mend_after_s: float = 5.0
     """An actor that cannot go on (its log cannot be folded, its turn has drifted, the store is full) is tried again after
     this time; its mail waits."""
+    suspend_after_s: float = 30.0
+    """How long a turn that only waits (for other actors, for a long sleep to end) stays in memory; then it is unloaded, and the
+    message that ends a wait brings it back."""
     check_folds: bool = False
     """After every turn compare the state with the fold of the recorded events: for development and tests."""
 
@@ -66,9 +80,6 @@ def tries_again(policy: Policy, error: Exception, number: int) -> bool:
         and number < policy.attempts_max
         and not isinstance(error, CERTAIN)
     )
-    suspend_after_s: float = 30.0
-    """How long a turn that only waits (for other actors, for a long sleep to end) stays in memory; then it is unloaded, and the
-    message that ends a wait brings it back."""
 
 
 def refusal(no: Refused) -> Outcome:

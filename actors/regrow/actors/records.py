@@ -83,6 +83,22 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     outcome: Outcome = Outcome()
     attempt: int = 1
     cancelled: bool = False
+    once: bool = False
+    """It may run only once: a failed attempt at the turn does not run it again, however it ended."""
+
+
+class Started(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type", gc=False):
+    """An attempt at a step is about to run: each one behind the first, and the first of a step that may run only once."""
+
+    key: str
+    tool: str
+    arguments: msgspec.Raw
+    attempt: int
+    since_ms: int
+    """When the step's first attempt began, milliseconds since 1970."""
+    failure: Failure | None = None
+    """What the attempt before failed of."""
+    once: bool = False
 
 
 class Steps(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
@@ -128,6 +144,12 @@ class Suspended(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_f
 
     timers: tuple[str, ...]
     """Ids of the timers of its waits."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
+    """The handler of the open turn needs no more than this to go on: the steps before are forgotten."""
+
+    state: msgspec.Raw
 
 
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -216,7 +238,20 @@ class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_f
 
 
 Entry = (
-    Begun | Steps | Cancelled | Asked | Slept | Suspended | Turn | Failed | Drifted | SendFailed | Snapshot | Tombstone
+    Begun
+    | Started
+    | Steps
+    | Cancelled
+    | Asked
+    | Slept
+    | Suspended
+    | Checkpoint
+    | Turn
+    | Failed
+    | Drifted
+    | SendFailed
+    | Snapshot
+    | Tombstone
 )
 
 

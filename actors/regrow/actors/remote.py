@@ -22,6 +22,10 @@ from regrow.bus import (
 )
 
 NO_RESPONDER_PAUSE_S = 0.1
+MESSAGE = "Rg-Message"
+"""The header with the id of the message in whose turn a tool runs."""
+ATTEMPT = "Rg-Attempt"
+"""The header with the number of the attempt at a step."""
 
 
 def remote_call(bus: Bus) -> Remote:
@@ -31,7 +35,12 @@ def remote_call(bus: Bus) -> Remote:
         """While nobody serves the tool (its agent restarts) the call waits; a call that was sent is never sent again here."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + tool.timeout_s
-        given = {headers.ACTOR: escape(context.actor), headers.STEP: escape(context.key)}
+        given = {
+            headers.ACTOR: escape(context.actor),
+            headers.STEP: escape(context.key),
+            MESSAGE: escape(context.message) if context.message else "",
+            ATTEMPT: str(context.attempt),
+        }
         while True:
             left_s = deadline - loop.time()
             try:
@@ -52,11 +61,11 @@ def remote_call(bus: Bus) -> Remote:
 async def answer_call(bus: Bus, tool: Tool[..., object], request: Request) -> None:
     """Runs a tool for a caller on the bus and replies with its outcome; one that does not fit a message is a failure."""
     try:
-        actor, key = (unescape(request.headers.get(name, "outside")) for name in (headers.ACTOR, headers.STEP))
+        context = _context(request)
     except ValueError as error:
         outcome = Outcome(failure=failure(UNDECODABLE, str(error)))
     else:
-        outcome = await tool.execute(request.body, StepContext(actor, key))
+        outcome = await tool.execute(request.body, context)
     reply = reply_subject(request.reply)
     if not reply:
         return
@@ -64,3 +73,11 @@ async def answer_call(bus: Bus, tool: Tool[..., object], request: Request) -> No
         await bus.publish(reply, *reply_message(outcome))
     except PayloadTooLarge as large:
         await bus.publish(reply, *reply_message(Outcome(failure=failure(TOO_LARGE, str(large)))))
+
+
+def _context(request: Request) -> StepContext:
+    """The step for which a tool is called. Raises ValueError for headers that no turn has written."""
+    given = request.headers
+    actor, key = (unescape(given.get(name, "outside")) for name in (headers.ACTOR, headers.STEP))
+    message = given.get(MESSAGE, "")
+    return StepContext(actor, key, int(given.get(ATTEMPT, "1")), unescape(message) if message else "")

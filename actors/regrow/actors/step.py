@@ -2,14 +2,26 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
+from hashlib import blake2b
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from regrow.actors.errors import TIMEOUT, AskTimeout, Failure, StepFailed
+from regrow.actors.arguments import NOT_JSON, encode_arguments, not_json
+from regrow.actors.errors import (
+    DEFECT,
+    NOT_DONE,
+    OUTCOME_UNKNOWN,
+    TIMEOUT,
+    AskTimeout,
+    Failure,
+    OutcomeUnknown,
+    StepFailed,
+)
 from regrow.actors.lineage import track_again, untrack
 from regrow.actors.records import Outcome, Step
-from regrow.bus import decode, encode
+from regrow.actors.retry import DECLARED, Retry
+from regrow.bus import Undecodable, decode, encode
 
 
 class StepContext(msgspec.Struct, frozen=True):
@@ -18,14 +30,38 @@ class StepContext(msgspec.Struct, frozen=True):
     actor: str
     """``kind/key`` of the actor whose turn asks."""
     key: str
-    """The step's key, the same on every attempt and after every crash: an idempotency key within the actor's turn."""
+    """The step's key, the same on every attempt and after every crash, and no other step of the turn has it."""
     attempt: int = 1
+    """Which attempt of the tool's ``Retry`` this is, from 1; one that a crash cut off runs again under its number."""
+    message: str = ""
+    """The id of the message whose turn asks."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """What to give to another system, so that it does the same call once however often it is made.
+
+        32 hexadecimal digits: the same on every attempt, after every crash, and in every attempt at the turn; no other step, of
+        whatever actor and message, has them. A message of the outside that comes again under its id has the same.
+        """
+        return blake2b(f"{self.actor}\n{self.message}\n{self.key}".encode(), digest_size=16).hexdigest()
 
 
 T = TypeVar("T")
 
-DECLARED = "declared"
-"""The kind of a failure that the tool announces in ``raises``."""
+_OWN = (DECLARED, NOT_DONE, OUTCOME_UNKNOWN)
+"""Kinds of failure that the runtime alone may say."""
+_EXACT: frozenset[Any] = frozenset({str, int, bool, bytes, type(None)})
+"""Types whose values all come back from JSON as they are."""
+
+
+class Care(msgspec.Struct, frozen=True):
+    """What is done about a step beside running it and recording its outcome."""
+
+    retry: Retry
+    once: bool = False
+    """It never runs again where it may have run."""
+    verify: Callable[[StepContext], Awaitable[Outcome]] | None = None
+    """Finds out how such a run ended: its result, or a failure of the kind ``not_done``."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -33,9 +69,13 @@ class Call(msgspec.Struct, frozen=True):
 
     tool: str
     arguments: bytes
-    """JSON, part of the step's identity and of its record."""
+    """JSON as it is recorded, and part of the step's identity where there is no ``key``."""
     run: Callable[[StepContext], Awaitable[Outcome]]
+    """One attempt."""
     pure: bool = False
+    key: str = ""
+    """What identifies it in place of its arguments."""
+    care: Care | None = None
 
 
 class Stepping(Protocol):
@@ -72,8 +112,35 @@ def value_of(outcome: Outcome, kind: Any, what: str, raises: tuple[type[Exceptio
         for declared in raises:
             if declared.__name__ == failed.type and failed.kind == DECLARED:
                 raise _rebuilt(declared, failed)
+        if failed.kind == OUTCOME_UNKNOWN:
+            raise OutcomeUnknown(*(str(each) for each in failed.args))
         raise StepFailed(failed.kind, failed.type, failed.message)
     return decode(outcome.value or msgspec.Raw(b"null"), kind, f"result of {what}")
+
+
+def outcome_of(result: object, kind: Any, what: str) -> Outcome:
+    """A body's result as the outcome to record: a failure where it is no JSON, or no replay could read it as its type."""
+    try:
+        value = encode(result)
+    except NOT_JSON as error:
+        return _misfit(f"the result of {what} cannot be recorded: {not_json(result, error)}")
+    if type(result) is kind and kind in _EXACT:
+        return Outcome(msgspec.Raw(value))
+    return checked(Outcome(msgspec.Raw(value)), kind, what)
+
+
+def checked(outcome: Outcome, kind: Any, what: str) -> Outcome:
+    """The same outcome, or a failure that names where its value does not fit the type."""
+    if outcome.failure is None:
+        try:
+            decode(outcome.value, kind)
+        except Undecodable as error:
+            return _misfit(f"the result of {what} is not what it declares: {error.why}")
+    return outcome
+
+
+def _misfit(message: str) -> Outcome:
+    return Outcome(failure=Failure(DEFECT, 500, message, type="TypeError"))
 
 
 def failure_of(error: Exception, raises: tuple[type[Exception], ...]) -> Failure:
@@ -84,8 +151,8 @@ def failure_of(error: Exception, raises: tuple[type[Exception], ...]) -> Failure
     for declared in (type(error), *raises):
         if declared in raises and isinstance(error, declared) and _is_json(error.args):
             return Failure(DECLARED, 500, str(error), type=declared.__name__, args=list(error.args))
-    kind = getattr(error, "kind", "defect")
-    return Failure(str(kind), 500, str(error), type=type(error).__name__)
+    kind = str(getattr(error, "kind", DEFECT))
+    return Failure(DEFECT if kind in _OWN else kind, 500, str(error), type=type(error).__name__)
 
 
 def _is_json(value: object) -> bool:
@@ -105,11 +172,15 @@ def _rebuilt(declared: type[Exception], failed: Failure) -> Exception:
 
 
 def steps_behind(error: BaseException, steps: Iterable[Step]) -> tuple[str, ...]:
-    """Keys of the recorded steps whose failure this exception is, or one in this group: it left the handler as it came."""
+    """Keys of the recorded steps whose failure this exception is, or one in this group: it left the handler as it came.
+
+    None of a step that may run only once: its failure stays, for it must not run again.
+    """
     if isinstance(error, BaseExceptionGroup):
         group = cast(BaseExceptionGroup[BaseException], error)
         return tuple(key for inner in group.exceptions for key in steps_behind(inner, steps))
-    return tuple(step.key for step in steps if step.outcome.failure is not None and _is(error, step.outcome.failure))
+    failed = [(step.key, step.outcome.failure) for step in steps if step.outcome.failure is not None and not step.once]
+    return tuple(key for key, failure in failed if _is(error, failure))
 
 
 def _is(error: BaseException, failed: Failure) -> bool:
@@ -119,12 +190,19 @@ def _is(error: BaseException, failed: Failure) -> bool:
 
 
 async def step(
-    name: str, arguments: object, body: Callable[[], Awaitable[Any]], returns: Any, *, pure: bool = False
+    name: str,
+    arguments: object,
+    body: Callable[[], Awaitable[Any]],
+    returns: Any,
+    *,
+    pure: bool = False,
+    key: str = "",
 ) -> Any:
     """The result of any outside call, made a step of the running handler; outside a handler the call is just made.
 
-    ``name`` and ``arguments`` (JSON) identify it, ``returns`` is the type of its recorded result. Whatever the body raises
-    reaches the handler as ``StepFailed``; an exception with a ``kind`` attribute keeps its kind of failure.
+    ``name`` and ``arguments`` (JSON) identify it, or ``name`` and ``key`` where one is given: equal calls that are open in two
+    tasks at once need one each. ``returns`` is the type of its recorded result; one that does not fit it is a failure. Whatever
+    the body raises reaches the handler as ``StepFailed``; an exception with a ``kind`` attribute keeps its kind of failure.
     """
     handler = current_handler.get()
     if handler is None:
@@ -132,8 +210,10 @@ async def step(
 
     async def run(context: StepContext) -> Outcome:
         try:
-            return Outcome(value=msgspec.Raw(encode(await body())))
+            result = await body()
         except Exception as error:  # the edge between a user's call and the runtime: its failure becomes data
             return Outcome(failure=failure_of(error, ()))
+        return outcome_of(result, returns, name)
 
-    return value_of(await handler.step(Call(name, encode(arguments), run, pure)), returns, name)
+    call = Call(name, encode_arguments(arguments, name), run, pure, key)
+    return value_of(await handler.step(call), returns, name)

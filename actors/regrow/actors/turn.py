@@ -4,32 +4,37 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+import structlog
 
 from regrow.actors.actor import Actor, Scope, apply
+from regrow.actors.arguments import encode_arguments
 from regrow.actors.asking import TRANSIENT, query
 from regrow.actors.asks import Asks
 from regrow.actors.clock import RECORDED_FROM_S, sleep_on
 from regrow.actors.definition import definition_of
 from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
+from regrow.actors.execution import execute
 from regrow.actors.handler import Handler
 from regrow.actors.image import Open
 from regrow.actors.journal import Journal, digest
-from regrow.actors.lineage import current
+from regrow.actors.lineage import current, root_path
 from regrow.actors.message import Event, Message
 from regrow.actors.records import (
     Asked,
     Begun,
     Cancelled,
     Cause,
+    Checkpoint,
     Entry,
     Letter,
     Outcome,
     Position,
     Send,
     Slept,
+    Started,
     Step,
     Steps,
     TimerSet,
@@ -39,8 +44,14 @@ from regrow.actors.ref import Ref
 from regrow.actors.step import Call, StepContext, in_step
 from regrow.actors.tool import Remote
 from regrow.actors.waits import Waits, keeps_time
-from regrow.bus import Address, Bus, PayloadTooLarge, encode
+from regrow.bus import Address, Bus, PayloadTooLarge, decode, encode
 from regrow.bus.port import CLAIM_BYTES_MAX
+
+T = TypeVar("T")
+
+MANY_STEPS = 1_000
+"""Steps of a turn at which its actor is named in a warning."""
+_log = structlog.get_logger(__name__)
 
 
 class Office(Protocol):
@@ -58,6 +69,7 @@ class Office(Protocol):
     def away(self) -> AbstractAsyncContextManager[None]: ...
     def count(self, what: str) -> None: ...
     def now_ms(self) -> int: ...
+    def has_changed_fields(self) -> bool: ...
 
 
 class RunningTurn:
@@ -74,6 +86,14 @@ class RunningTurn:
         steps, kept = (opened.steps, opened.kept) if opened is not None else ([], [])
         self._name = str(office.address)
         self.journal = Journal(self._name, steps, kept=kept)
+        self._checkpoints = 0
+        self._checkpoint: msgspec.Raw | None = None
+        self._started: dict[str, Started] = {}
+        if opened is not None:
+            self._started = opened.started
+            if opened.checkpoints:
+                self._checkpoints, self._checkpoint = opened.checkpoints, opened.checkpoint
+                self.journal.lineage.begin_anew(root_path(self._checkpoints))
         self.task: asyncio.Task[Any] | None = None
         """In which the handler runs; None for one that never waits."""
         self.events: list[msgspec.Raw] = []
@@ -144,7 +164,7 @@ class RunningTurn:
         if self.journal.closed:
             await asyncio.sleep(0)  # a handler that swallows its cancellation in a loop must not stop the process
             raise asyncio.CancelledError
-        key = current().next_key(call.tool, digest(call.arguments))
+        key = current().next_key(call.tool, f":{call.key}" if call.key else digest(call.arguments))
         self.journal.enter(key, pure=call.pure)
         self.waits.enter()
         try:
@@ -180,6 +200,29 @@ class RunningTurn:
     async def sleep(self, seconds: float) -> None:
         """Sleeps as a step; see ``Actor.sleep``."""
         await self.step(Call("sleep", encode({"seconds": seconds}), partial(self._sleep, seconds), pure=True))
+
+    async def checkpoint(self, state: object) -> None:
+        """Records what the handler needs to go on, and forgets its steps; see ``Actor.checkpoint``.
+
+        Cancelled, it is recorded all the same before the cancellation goes on: the log may have it already.
+        """
+        self._check_checkpoint()
+        entry = Checkpoint(msgspec.Raw(encode_arguments(state, "checkpoint")))
+        if self.letter.type == "direct":
+            await self._promoted()
+        stored = self._submit(entry)
+        try:
+            await asyncio.shield(stored)
+        except asyncio.CancelledError:
+            await self._through_cancellations(stored)
+            if not self.journal.closed and stored.done() and not stored.cancelled() and stored.exception() is None:
+                self._begin_anew(entry)
+            raise
+        self._begin_anew(entry)
+
+    def checkpointed(self, kind: type[T]) -> T | None:
+        """The state of the last checkpoint of this turn; None before the first one."""
+        return None if self._checkpoint is None else decode(self._checkpoint, kind, "checkpoint")
 
     async def tell(self, to: Address, body: bytes) -> None:
         """Not offered inside a handler: ``self.send`` sends with the turn's record, once."""
@@ -262,15 +305,23 @@ class RunningTurn:
         return Outcome()
 
     async def _run(self, key: str, call: Call) -> Outcome:
-        context = StepContext(self._name, key)
         if self.letter.type == "direct":
             await self._promoted()
-        outcome = self.journal.kept(key)
+        outcome, attempt = self.journal.kept(key), 1
         if outcome is None:
-            outcome = await self._call(context, call)
+            context = StepContext(self._name, key, 1, self.letter.id)
+            if call.care is None:
+                outcome = await self.run_body(context, call.run)
+            else:
+                outcome, attempt = await execute(self, call, context)
         position = self.journal.place()
+        if position == MANY_STEPS:
+            self._warn()
+        step = Step(key, call.tool, msgspec.Raw(call.arguments), outcome)
+        if call.care is not None:
+            step = msgspec.structs.replace(step, attempt=attempt, once=call.care.once)
         try:
-            await self._submit(Steps((Step(key, call.tool, msgspec.Raw(call.arguments), outcome),)))
+            await self._submit(Steps((step,)))
         except BaseException as error:
             self.journal.give_up(position)
             if self.journal.closed:
@@ -291,10 +342,25 @@ class RunningTurn:
     async def _promote(self) -> None:
         self.letter = await self._office.promote(self.letter)
 
-    async def _call(self, context: StepContext, call: Call) -> Outcome:
-        """A call that was cancelled although its task was not has failed; a replay would wait for its cancellation in vain."""
+    def started(self, key: str) -> Started | None:
+        """The attempt at this step that was under way when the log was last written without its outcome."""
+        return self._started.get(key)
+
+    async def note_started(self, entry: Started) -> None:
+        """An attempt at a step, in the log when this returns."""
+        await self._submit(entry)
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self._office.now_ms()
+
+    async def run_body(self, context: StepContext, body: Callable[[StepContext], Awaitable[Outcome]]) -> Outcome:
+        """Runs a tool's body, here or where a tool agent serves it.
+
+        A call that was cancelled although its task was not has failed; a replay would wait for its cancellation in vain.
+        """
         try:
-            return await in_step(context, partial(call.run, context))
+            return await in_step(context, partial(body, context))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self.journal.closed or task is None or task.cancelling():
@@ -333,6 +399,32 @@ class RunningTurn:
             return self._office.submit(entry, at_once=alone)
         self._begun = True
         return self._office.submit(Begun(self.letter), entry, at_once=alone)
+
+    def _begin_anew(self, entry: Checkpoint) -> None:
+        self._checkpoint = entry.state
+        self._checkpoints += 1
+        self.journal.begin_anew(root_path(self._checkpoints))
+
+    def _check_checkpoint(self) -> None:
+        """Raises where a replay that begins behind a checkpoint could not come out the same."""
+        self._check_open("checkpoint")
+        if current() is not self.journal.lineage or self.journal.lineage.family:
+            raise ActorError(
+                "a checkpoint is for the handler's own task while no other task of it runs: await or cancel them first"
+            )
+        self.journal.check_asked()
+        if self.events or self._sends or self._timers or self._office.has_changed_fields():
+            raise ActorError(
+                "a checkpoint comes before anything is emitted, sent, timed or assigned in the turn, for a replay begins behind it "
+                "and would not decide that again: keep it in the checkpoint's state, and decide it after the last checkpoint"
+            )
+
+    def _warn(self) -> None:
+        _log.warning(
+            "a turn has many steps, all of which a replay reads again: let the handler await self.checkpoint(state)",
+            actor=self._name,
+            steps=MANY_STEPS,
+        )
 
     def _check_open(self, what: str) -> None:
         if self.journal.closed:

@@ -139,6 +139,10 @@ class Turns:
         """
         return self.held.writer.submit(*entries, told=self._told, at_once=at_once)
 
+    def has_changed_fields(self) -> bool:
+        """Whether the running turn has assigned a field, where it is fields that are recorded."""
+        return self._definition.persist == "fields" and self.held.changed_fields() is not None
+
     def position_after(self, letter: Letter) -> Position:
         """How far the mailboxes have been taken once this letter's turn is recorded."""
         return self.image.position_after(letter, self._cell.act_passed)
