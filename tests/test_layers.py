@@ -21,7 +21,7 @@ BELOW: dict[str, frozenset[str]] = {
     "agents": frozenset({"models", "sandbox", "actors", "workers", "supervisor", "bus"}),
     "cli": frozenset({"bench", "console", "agents", "models", "sandbox", "actors", "workers", "supervisor", "bus"}),
     "console": frozenset({"agents", "models", "sandbox", "actors", "workers", "supervisor", "bus"}),
-    "bench": frozenset({"agents", "models", "sandbox", "actors", "workers", "supervisor", "bus"}),
+    "bench": frozenset({"testing", "agents", "models", "sandbox", "actors", "workers", "supervisor", "bus"}),
 }
 """Each package and those it may import from."""
 

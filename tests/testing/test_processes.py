@@ -12,6 +12,7 @@ from regrow.testing import crash_points
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
 
 APPS = Path(__file__).parent / "apps"
+PATHS = {"counter": f"{APPS / 'counter.py'}:app", "agent": "regrow.bench.crash_app:app"}
 POINTS = 4
 
 
@@ -19,7 +20,7 @@ POINTS = 4
 async def test_processes_killed_at_any_point_come_to_the_same(
     name: str, application: Callable[[str], ModuleType], record_property: Callable[[str, object], None]
 ) -> None:
-    report = await crash_points(f"{APPS / name}.py:app", application(name).scenario, process=True, points=POINTS)
+    report = await crash_points(PATHS[name], application(name).scenario, process=True, points=POINTS)
     record_property("report", str(report))
     assert report.ok, report
     assert report.points + len(report.unreached) == POINTS
@@ -29,9 +30,7 @@ async def test_processes_killed_at_any_point_come_to_the_same(
 async def test_a_step_before_its_record_runs_again_in_the_next_process(
     application: Callable[[str], ModuleType],
 ) -> None:
-    report = await crash_points(
-        f"{APPS / 'agent'}.py:app", application("agent").scenario, process=True, only="step 2 after"
-    )
+    report = await crash_points(PATHS["agent"], application("agent").scenario, process=True, only="step 2 after")
     assert report.ok and report.tried == {"step": 1}, report
 
 
