@@ -89,7 +89,9 @@ class Writer:
     def _begin(self) -> None:
         """Sends off what is pending. What cannot be told from one answer needs a task, which takes the batch over."""
         batch, self._pending = self._pending, []
-        record = Record(VERSION, next_record_id(), tuple([each.entry for each in batch]))
+        record = Record(
+            VERSION, next_record_id(), tuple([each.entry for each in batch]) if len(batch) > 1 else (batch[0].entry,)
+        )
         if isinstance(record.entries[0], Snapshot | Tombstone):
             self._take_time(batch, record)
             return

@@ -9,6 +9,7 @@ A record that does not fit one message is put aside first, and a small record th
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from functools import lru_cache
 
 import structlog
 from nats.aio.client import Client
@@ -44,6 +45,7 @@ RESEND_PAUSE_S = 0.25
 READ_ATTEMPTS = 5
 """A read changes nothing, so one that broke is begun again; a restarting server takes about a second."""
 READ_PAUSE_S = 0.5
+SUBJECTS_REMEMBERED = 16_384
 READERS_PER_STREAM = 2
 """Recoveries at once per stream: a cold read blocks the appends of its neighbours."""
 
@@ -57,6 +59,7 @@ class JetStreamLog:
         self._client = client
         self._replies = replies
         self._subjects = subjects
+        self._subject = lru_cache(SUBJECTS_REMEMBERED)(subjects.log)
         self._claims = claims
         self._api = JetStreamApi(replies)
         self._pages = Pages(replies)
@@ -91,7 +94,7 @@ class JetStreamLog:
         def receive(message: Msg | None) -> None:
             done(accepted(message) if message is not None else None)
 
-        self._replies.ask(self._subjects.log(address), data, headers, receive, timeout_s=APPEND_TIMEOUT_S)
+        self._replies.ask(self._subject(address), data, headers, receive, timeout_s=APPEND_TIMEOUT_S)
 
     async def read(self, address: Address, after: int = 0) -> list[Stored]:
         """All records of this log behind a sequence, oldest first; see ``EventLog.read``.

@@ -24,6 +24,7 @@ from regrow.bus.errors import AccessDenied, BusError, NoResponder, RequestTimeou
 from regrow.bus.headers import Headers
 
 OnReply = Callable[[Msg], None]
+OnAnswer = Callable[[Msg | None], None]
 OnLost = Callable[[], None]
 OnDenied = Callable[[AccessDenied], None]
 
@@ -46,6 +47,8 @@ class _Waiting(NamedTuple):
     subject: str
     due_s: float = math.inf
     """When its time is over, by the loop's clock."""
+    on_answer: OnAnswer | None = None
+    """In the place of the three: called once, with the first reply or None, and then nobody waits any more."""
 
 
 class ReplyInbox:
@@ -140,33 +143,26 @@ class ReplyInbox:
         except NatsError as error:
             raise Unreachable(self._server()) from error
 
-    def ask(
-        self, subject: str, body: bytes, headers: Headers, on_reply: Callable[[Msg | None], None], *, timeout_s: float
-    ) -> None:
+    def ask(self, subject: str, body: bytes, headers: dict[str, str], on_answer: OnAnswer, *, timeout_s: float) -> None:
         """Publishes a question here and now; the callback gets the first reply, or None when it is not known to come.
 
         For many small questions: no task, no future, and a time limit that is looked at every ``WATCH_S``.
         """
-        loop = asyncio.get_running_loop()
-
-        def answer(message: Msg) -> None:
-            self.close(reply)
-            on_reply(message)
-
-        def give_up(_: object = None) -> None:
-            self.close(reply)
-            on_reply(None)
-
-        reply = self.open(answer, give_up, give_up, subject=subject, due_s=loop.time() + timeout_s)
+        self._next += 1
+        reply = f"{self._prefix}.{self._next}"
+        loop, client = asyncio.get_running_loop(), self._client
+        connection, due_s = client.stats["reconnects"], loop.time() + timeout_s
+        self._waiting[reply] = _Waiting(_nobody, None, connection, None, subject, due_s, on_answer)
         if not self._publish(subject, body, reply, headers):
             self.close(reply)
-            loop.call_soon(on_reply, None)
+            loop.call_soon(on_answer, None)
 
-    def _publish(self, subject: str, body: bytes, reply: str, headers: Headers) -> bool:
+    def _publish(self, subject: str, body: bytes, reply: str, headers: dict[str, str]) -> bool:
         """Whether a message is on its way: nats-py's coroutine waits only where its buffer is full or its flusher is gone."""
-        if self.closed or not self._client.is_connected or self._client.pending_data_size > BUFFERED_MAX:
+        client = self._client
+        if self._left or not client.is_connected or client.pending_data_size > BUFFERED_MAX:
             return False
-        publishing = self._client.publish(subject, body, reply=reply, headers=dict(headers))
+        publishing = client.publish(subject, body, reply=reply, headers=headers)
         try:
             publishing.send(None)
         except StopIteration:
@@ -227,7 +223,12 @@ class ReplyInbox:
 
     async def _dispatch(self, message: Msg) -> None:
         waiting = self._waiting.get(message.subject)
-        if waiting is not None:
+        if waiting is None:
+            return
+        if waiting.on_answer is not None:
+            del self._waiting[message.subject]
+            waiting.on_answer(message)
+        else:
             waiting.on_reply(message)
 
     def _look(self) -> None:
@@ -249,7 +250,10 @@ class ReplyInbox:
     def _lose(self, subjects: list[str]) -> None:
         for subject in subjects:
             waiting = self._waiting[subject]
-            if waiting.on_lost is not None:
+            if waiting.on_answer is not None:
+                del self._waiting[subject]
+                waiting.on_answer(None)
+            elif waiting.on_lost is not None:
                 waiting.on_lost()
 
     def _deny(self, subject: str) -> bool:
@@ -259,7 +263,9 @@ class ReplyInbox:
         if len({each.subject for each in asking.values()}) == 1:
             first = next(iter(asking))
             waiting = self._waiting.pop(first)
-            if waiting.on_denied is not None:
+            if waiting.on_answer is not None:
+                waiting.on_answer(None)
+            elif waiting.on_denied is not None:
                 waiting.on_denied(AccessDenied(waiting.subject))
         return bool(asking)
 
@@ -296,3 +302,7 @@ def status(message: Msg) -> str | None:
     if not headers or message.data:
         return None
     return headers.get(STATUS)
+
+
+def _nobody(_: Msg) -> None:
+    """Whoever has an ``on_answer`` hears by that."""
