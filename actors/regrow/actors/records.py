@@ -108,7 +108,10 @@ class Steps(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
 
 
 class Cancelled(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
-    """A step was cancelled, or timed out, and the handler went on from there: it never runs again in this turn."""
+    """A step was cancelled, or timed out, and the handler went on from there: it never runs again in this attempt.
+
+    The turn's next attempt runs it again, unless it had an outcome.
+    """
 
     step: Step
 
