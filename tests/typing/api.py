@@ -58,6 +58,17 @@ async def route(start: str) -> tuple[str, int]:
     return start, 1
 
 
+async def look_up(order: str) -> int:
+    return 1
+
+
+@tool(
+    effect="once", verify=look_up, approve=True, redact=("order",), retry=Retry(elapsed_s=1.0, non_retryable=(NoRoute,))
+)
+async def charge(order: str) -> int:
+    return 1
+
+
 @tool(pure=True)
 def double(number: int) -> int:
     return 2 * number
@@ -75,6 +86,11 @@ class Counter(Actor):
         assert_type(await measure("a"), float)
         assert_type(await route("a"), tuple[str, int])
         assert_type(await double(2), int)
+        assert_type(await fetch.using(key="left", timeout_s=1.0)("a", depth=2), list[bytes])
+        assert_type(await measure.using(retry=Retry(attempts=2))("a"), float)
+        assert_type(await charge(order="a"), int)
+        assert_type(self.checkpointed(Add), Add | None)
+        await self.checkpoint(Add(amount=1))
         self.send(self.ref(Counter, "b"), Reset())
         assert_type(await self.ref(Counter, "b").ask(Add(amount=1)), int)
         if self.total < 0:
@@ -160,6 +176,9 @@ async def wrong(client: Client) -> None:
     Add(amount=2).amount = 3  # pyright: ignore[reportAttributeAccessIssue]
     await fetch(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await fetch("a", width=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await fetch.using(key="k")(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    fetch.using(memory=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tool(effect="twice")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     text: str = await client.ref(Counter, "a").ask(Add(amount=1))  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     assert text
 
