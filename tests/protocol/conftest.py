@@ -20,7 +20,13 @@ Holes
   C5   watermarks: test_a_relay_that_a_stopped_owner_sends_after_its_window_…, test_a_relay_of_a_sender_without_a_mark_…,
        test_a_mark_that_was_forgotten_for_its_age_…, test_a_stale_copy_that_cannot_note_a_failed_send_…
   C7   image in a snapshot: test_a_death_at_any_append_changes_nothing, test_mail_in_the_middle_of_a_passivation_…,
-       test_a_deletion_that_is_seen_again_…, test_a_snapshot_beside_a_whole_log_…; C8, C9, C10 steps: tests/actors/test_steps.py
+       test_a_deletion_that_is_seen_again_…, test_a_snapshot_beside_a_whole_log_…
+  C8   equal steps swap answers: test_equal_steps_keep_their_answers_whichever_branch_comes_first_on_replay,
+       test_equal_calls_in_two_tasks_at_once_are_ambiguous_unless_the_tool_is_pure
+  C9   given-up steps run again: test_a_step_that_was_given_up_while_its_record_was_acknowledged_late_stays_given_up,
+       test_a_timed_out_step_is_recorded_as_cancelled_and_times_out_again, test_a_cancelled_step_waits_to_be_cancelled_…,
+       test_a_tool_that_runs_once_never_runs_again_after_a_kill
+  C10  a deploy repeats what was paid for: test_another_build_in_the_middle_of_a_turn_pays_nothing_twice
   C6   guessed ids: test_an_id_counts_in_one_mailbox_only, test_an_epoch_is_nothing_that_can_be_guessed,
        mail: test_a_guessed_message_id_on_the_outside_swallows_nobodys_mail; that relays are named so: tests/actors/test_outbox.py
   C11  one stream for all: test_the_logs_of_many_actors_lie_evenly_in_their_streams,
