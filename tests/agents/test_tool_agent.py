@@ -14,10 +14,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from regrow.actors import DefinitionError, Node, System, load_system, tool
+from regrow.actors import (
+    Actor,
+    DefinitionError,
+    Message,
+    Node,
+    OutcomeUnknown,
+    Retry,
+    System,
+    command,
+    current_step,
+    load_system,
+    tool,
+)
 from regrow.agents import ToolAgent
 from regrow.bus import Bus, EmbeddedServer, MemoryBus, encode, open_bus
 from regrow.bus.connection import ServerAddress, connect
+from regrow.supervisor import Backoff
 
 APPS = Path(__file__).parent / "apps"
 
@@ -181,6 +194,68 @@ async def test_a_call_with_crafted_headers_is_refused_and_the_next_one_served() 
         assert refused.headers["Nats-Service-Error-Code"] == "400"
         await bus.publish(subject, b"\xff")
         assert (await bus.request(subject, b'{"number":4}', timeout_s=5)).body == b"8"
+
+
+class Buy(Message[str]):
+    """Have something bought by a tool that never answers."""
+
+
+class Try(Message[list[tuple[str, int]]]):
+    """Have a tool tell what it knows of its step, attempt by attempt."""
+
+
+@tool(effect="once", timeout_s=0.05)
+async def buy(order: str) -> str:
+    Gate.began.append(1)
+    await Gate.opened.wait()
+    return order
+
+
+@tool(retry=Retry(attempts=2, backoff=Backoff(first_s=0.0)))
+async def tell() -> list[tuple[str, int]]:
+    context = current_step()
+    assert context is not None
+    Told.append((context.idempotency_key, context.attempt))
+    if len(Told) == 1:
+        raise ConnectionError("reset")
+    return Told
+
+
+Told: list[tuple[str, int]] = []
+
+
+class Shopper(Actor):
+    @command
+    async def buy(self, msg: Buy) -> str:
+        try:
+            return await buy("a")
+        except OutcomeUnknown as unknown:
+            return unknown.why
+
+    @command
+    async def attempt(self, msg: Try) -> list[tuple[str, int]]:
+        return await tell()
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_does_not_answer_leaves_the_outcome_of_a_tool_that_runs_once_unknown(
+    gate: type[Gate],
+) -> None:
+    system = System("t", actors=[Shopper], children=[ToolAgent("far", [buy])]).checked()
+    async with system.host(MemoryBus("t")) as node:
+        assert "no answer" in await node.ref(Shopper, "a").ask(Buy())
+        gate.opened.set()
+    assert gate.began == [1]
+
+
+@pytest.mark.asyncio
+async def test_a_tool_knows_its_idempotency_key_and_its_attempt_wherever_it_runs() -> None:
+    Told.clear()
+    system = System("t", actors=[Shopper], children=[ToolAgent("far", [tell])]).checked()
+    async with system.host(MemoryBus("t")) as node:
+        (first_key, first), (second_key, second) = await node.ref(Shopper, "a").ask(Try())
+    assert (first, second) == (1, 2)
+    assert first_key == second_key
 
 
 def test_an_agent_runs_at_least_one_call_at_once() -> None:
