@@ -67,6 +67,16 @@ async def test_the_cart_keeps_what_was_put_into_it(snippets: dict[str, Any]) -> 
             assert await node.ref(cart.Cart, "anna").ask(cart.Put(item="milk")) == count
 
 
+async def test_the_cheapest_offer_is_charged_once_and_the_token_stays_out_of_the_log(snippets: dict[str, Any]) -> None:
+    trip, bus = snippets["booking.py"], MemoryBus("trips")
+    async with trip.app.checked().host(bus) as node:
+        assert await node.ref(trip.Trip, "ann").ask(trip.Book(route="FRA-MUC")) == "receipt for 80"
+        log = b"".join(each.data for each in await bus.log.read(node.ref(trip.Trip, "ann").address))
+    assert b'"token":"***"' in log
+    assert b"secret" not in log
+    assert list(trip.PAID.values()) == ["receipt for 80"]
+
+
 async def test_the_books_are_closed_by_a_schedule(snippets: dict[str, Any]) -> None:
     nightly = snippets["nightly.py"]
     bus = MemoryBus(nightly.app.name)
