@@ -44,6 +44,18 @@ async def test_an_agent_of_twenty_steps_comes_to_the_same_after_any_death(
     assert report.tried["step"] >= 2 * 15 and report.tried["await"] > 15
 
 
+async def test_policies_of_tools_and_checkpoints_come_to_the_same_after_any_death(
+    application: Callable[[str], ModuleType], record_property: Record
+) -> None:
+    """What runs once is paid once: by the bank, which is outside of every process."""
+    policies = application("policies")
+    report = await crash_points(policies.app, policies.scenario)
+    note(record_property, report)
+    assert report.ok, report
+    assert report.points == report.possible
+    assert report.tried["step"] >= 2 * 13
+
+
 class Go(Message[int]):
     pass
 
