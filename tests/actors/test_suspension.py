@@ -163,8 +163,9 @@ class Planner(Actor):
             raise Refused("swallowed") from None
 
     async def _tools(self, slow: Any, msg: Plan) -> int:
-        results: tuple[int, str] = await asyncio.gather(slow.ask(Slow(), timeout_s=600), held("beside"))
-        return results[0]
+        asking: asyncio.Task[int] = asyncio.create_task(slow.ask(Slow(), timeout_s=600))
+        await asyncio.gather(asking, held("beside"))
+        return asking.result()
 
     async def _timeout(self, slow: Any, msg: Plan) -> int:
         async with asyncio.timeout(500):

@@ -5,6 +5,7 @@ from regrow.actors.administration import Administration, DeletionWaits, NoActor,
 from regrow.actors.application import NoApplication, load_system
 from regrow.actors.client import Client
 from regrow.actors.dead_letter import DeadLetter, DeadLetters, NoDeadLetter, NotReplayable
+from regrow.actors.deadline import timeout
 from regrow.actors.errors import (
     ActorError,
     ActorStopped,
@@ -97,6 +98,7 @@ __all__ = [
     "load_system",
     "query",
     "step",
+    "timeout",
     "tool",
     "upcast",
 ]

@@ -297,7 +297,7 @@ class RunningTurn:
         asks = self._office.asks
         pending = asks.sleeping(context.key)
         if pending is None:
-            await self._submit(Slept(context.key, self._office.now_ms() + int(seconds * 1000)))
+            await self._submit(Slept(context.key, self._office.now_ms() + int(seconds * 1000) + 1))
             pending = asks.sleeping(context.key)
             assert pending is not None
         async with self._office.away():

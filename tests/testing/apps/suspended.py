@@ -18,6 +18,7 @@ from regrow.actors import (
     command,
     event,
     query,
+    timeout,
     tool,
 )
 from regrow.supervisor import Backoff
@@ -100,6 +101,12 @@ class Traveller(Actor):
             await self.ref(Hotel, f"{self.key}-3").ask(Rest(number=2), timeout_s=unit)
         except AskTimeout:
             await weigh(first)
+        try:
+            async with timeout(unit):
+                await self.ref(Hotel, f"{self.key}-6").ask(Rest(number=2), timeout_s=100 * unit)
+        except TimeoutError:
+            async with timeout(50 * unit):
+                await self.ref(Hotel, f"{self.key}-7").ask(Rest(number=1), timeout_s=100 * unit)
         try:
             await self.ref(Hotel, f"{self.key}-4").ask(Rest(number=3), timeout_s=100 * unit)
         except Refused:
