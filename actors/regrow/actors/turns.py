@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -11,10 +12,10 @@ import structlog
 
 from regrow.actors.actor import Actor, incarnate
 from regrow.actors.asks import Asks
-from regrow.actors.attempt import TurnSuspended, attempt
+from regrow.actors.attempt import HandlerCancelled, TurnSuspended, attempt
 from regrow.actors.dead_letter import bury
 from regrow.actors.dry_run import replay_once
-from regrow.actors.errors import POISON, TOO_LARGE, Drift, Failure, Refused, failure
+from regrow.actors.errors import CANCELLED, POISON, TOO_LARGE, Drift, Failure, Refused, failure
 from regrow.actors.fold import state_json
 from regrow.actors.image import Image, Open
 from regrow.actors.message import Message
@@ -45,6 +46,7 @@ class Activation(Protocol):
     def port(self, name: str) -> Any: ...
     def count(self, what: str) -> None: ...
     def progressed(self) -> None: ...
+    def begun(self, turn: RunningTurn) -> None: ...
     def now_ms(self) -> int: ...
     def away(self) -> AbstractAsyncContextManager[None]: ...
     async def promote(self, letter: Letter) -> Letter: ...
@@ -75,22 +77,23 @@ class Turns:
     def image(self) -> Image:
         return self.held.image
 
-    async def run(self, letter: Letter, message: Message[Any]) -> Letter:
-        """Attempts a turn until one is recorded. The letter as it is recorded: an ask of this process may have been promoted.
-
-        Raises ``TurnSuspended``, ``StaleWriter`` when another writer was first, ``Drift``, and what keeps the log from being written.
-        """
     @property
     def running(self) -> RunningTurn | None:
         """The attempt whose handler runs now."""
         return self._turn
 
+    async def run(self, letter: Letter, message: Message[Any]) -> Letter:
+        """Attempts a turn until one is recorded. The letter as it is recorded: an ask of this process may have been promoted.
+
+        Raises ``TurnSuspended``, ``StaleWriter`` when another writer was first, ``Drift``, and what keeps the log from being written.
+        """
         while True:
             exhausted = _exhausted(self.image.opened, self._cell.policy)
             if exhausted is not None:
                 return await self.give_up(letter, exhausted)
             turn = RunningTurn(self, self.held.working, letter, self.image.opened)
             turn.journal.stalled = partial(self.start, self._look_ahead, turn, message)
+            turn.cleanup_timeout_s = self._cell.policy.cleanup_timeout_s
             try:
                 entry = await self._attempt(turn, message)
             except Exception as error:  # the supervised edge: whatever a user's handler raises is decided on here
@@ -100,14 +103,16 @@ class Turns:
                     return await self.give_up(letter, failure(TOO_LARGE, str(self._failed)))
                 if self._failed is not None:
                     raise self._failed from error
+                if isinstance(error, TurnSuspended):
+                    raise
                 if turn.journal.drift is not None:
                     await self._set_aside(turn.journal.drift)
                     continue
+                if turn.reason is not None:
+                    return await self._end(letter, turn.reason, error)
                 letter, again = await self._failure(letter, error)
                 if not again:
                     return await self.give_up(letter, defect(error))
-                if isinstance(error, TurnSuspended):
-                    raise
             else:
                 await self._record(turn.letter, entry)
                 return turn.letter
@@ -163,6 +168,7 @@ class Turns:
         """Runs the handler once. A refusal is a reply and decides nothing else; other exceptions are the caller's to judge."""
         handler = self._definition.commands[type(message)]
         self._turn = turn
+        self._cell.begun(turn)
         try:
             value = await attempt(turn, handler.method(turn.actor, message), straight=handler.straight)
             if self._failed is not None:
@@ -220,6 +226,14 @@ class Turns:
         drift, error = await asyncio.to_thread(replay_once, self.port, self.address, copy, opened, message)
         if drift is not None and error is None and turn is self._turn:
             turn.journal.end_waiting(drift)
+
+    async def _end(self, letter: Letter, reason: str, error: Exception) -> Letter:
+        """The turn of a handler that was cancelled from outside decides nothing but that."""
+        log = _log.info if isinstance(error, HandlerCancelled) else _log.warning
+        log("a turn was cancelled", actor=str(self.address), id=letter.id, reason=reason, error=str(error))
+        cancelled = Outcome(failure=failure(CANCELLED, f"the turn was cancelled: {reason}"))
+        await self.append(closing(letter, cancelled, self.position_after(letter)))
+        return letter
 
     async def _set_aside(self, drift: Drift) -> None:
         """What does not fit the handler any more is set aside, where the policy says so; else it is raised."""
