@@ -1,6 +1,6 @@
 """A death at every moment of two applications, each compared with its undisturbed run: a slice of the catalogue run, and an agent.
 
-``agent`` is some twenty steps with gather, a race, a timeout, threads, retries, asks and a timer (``regrow.bench.crash_app``);
+``agent`` is some twenty steps with gather, a race, a timeout, threads, retries, asks, a timer and a booking that is made once;
 ``catalogue`` is the four tiers over a few products, one lot after the other, so that everything is compared; ``lots`` has two lots
 at once, so that who is first differs, and with it what the catalog is asked: how often what ran is not compared there, only that
 nothing ran again whose outcome was recorded. In memory and virtual time, all points; with ``--process N`` that many points of
@@ -21,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from regrow.actors.logs import log_to_stderr
 from regrow.bench import crash_app
 from regrow.bench.crash_catalogue import PATH, Slice, without_order
 from regrow.testing import CrashReport, crash_points
@@ -45,6 +46,7 @@ def main() -> int:
         parser.error("--only names a point of one application: say which, --app NAME")
     if chosen.twice and chosen.process is not None:
         parser.error("--twice is in memory only: leave --process out")
+    log_to_stderr("error")
     apps = APPS if chosen.app is None else (chosen.app,)
     return max([asyncio.run(tried(name, chosen)) for name in apps])
 

@@ -1,10 +1,34 @@
-"""An agent of some twenty steps: gather, a race, a timeout, a group of tasks, threads, retries, asks, sends and a timer."""
+"""An agent of some twenty steps: gather, a race, a timeout, a group of tasks, threads, retries, asks, sends, a timer, and a booking.
+
+The booking may be made only once: the desk where it is made is a file, outside of every process and of the runtime.
+"""
 
 import asyncio
+import os
+import tempfile
+from pathlib import Path
 
-from regrow.actors import Actor, Event, Kind, Message, Policy, Refused, Retry, StepFailed, System, command, event, tool
+from regrow.actors import (
+    Actor,
+    Event,
+    Kind,
+    Message,
+    NotDone,
+    Policy,
+    Refused,
+    Retry,
+    StepFailed,
+    System,
+    command,
+    event,
+    tool,
+)
 from regrow.supervisor import Backoff
 from regrow.testing import Outside
+
+DESK = "REGROW_CRASH_DESK"
+"""The environment variable by which the processes that a run starts find its desk."""
+os.environ.setdefault(DESK, str(Path(tempfile.gettempdir()) / f"regrow-crash-desk-{os.getpid()}"))
 
 
 class NoRoute(Exception):
@@ -63,7 +87,28 @@ async def flaky(what: str) -> str:
     raise OSError(f"no line to {what}")
 
 
-# Here goes a tool with effect="once", called in book(), once tools have it.
+async def booked_already(trip: int) -> str:
+    if f"trip {trip}" not in bookings():
+        raise NotDone
+    return f"booked {trip}"
+
+
+@tool(effect="once", verify=booked_already)
+async def book(trip: int) -> str:
+    with desk().open("a", encoding="utf-8") as file:
+        file.write(f"trip {trip}\n")
+    await asyncio.sleep(0.01)
+    return f"booked {trip}"
+
+
+def bookings() -> list[str]:
+    """What was booked, each time that it was."""
+    return desk().read_text(encoding="utf-8").splitlines()
+
+
+def desk() -> Path:
+    """Where it is booked."""
+    return Path(os.environ[DESK])
 
 
 class Shop(Actor):
@@ -109,8 +154,10 @@ class Planner(Actor):
             weights = [tasks.create_task(weigh(place)) for place in places]
             routes = tasks.create_task(self._routes(best))
         priced = await self._prices(best)
+        booked = await book(msg.trip)
         done = [await each for each in asyncio.as_completed([look("x", 0.02), look("y", 0.01)])]
-        found = [*places, winner, late, *routes.result(), *(str(each.result()) for each in weights), *priced, *done]
+        weighed = [str(each.result()) for each in weights]
+        found = [*places, winner, late, *routes.result(), *weighed, *priced, booked, *done]
         self.emit(Booked(found=found))
         self.send(self.ref(Diary, "all"), Tell(what=f"planned {msg.trip}"))
         self.set_timer("confirm", Confirm(trip=msg.trip), after_s=1)
@@ -171,4 +218,9 @@ app = System(
 
 
 async def scenario(outside: Outside) -> list[str]:
-    return await outside.ref(Planner, "p").ask(Plan(trip=1))
+    """What was planned, and what the desk knows of it: one booking."""
+    desk().write_text("", encoding="utf-8")
+    try:
+        return [*await outside.ref(Planner, "p").ask(Plan(trip=1)), *bookings()]
+    finally:
+        desk().unlink()
