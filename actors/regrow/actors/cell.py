@@ -26,7 +26,7 @@ from regrow.actors.message import Message
 from regrow.actors.outbox import Undeliverable, answer_ask, let_out, set_wake
 from regrow.actors.policy import Policy, defect, refusal
 from regrow.actors.quarantine import ALONE_FROM, Quarantine
-from regrow.actors.records import Letter, Outcome, Position, SendFailed, Suspended, Tombstone
+from regrow.actors.records import CancelAsked, Letter, Outcome, Position, SendFailed, Suspended, Tombstone
 from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
 from regrow.actors.suspicion import Suspicion
@@ -34,8 +34,19 @@ from regrow.actors.tool import Remote
 from regrow.actors.turn import RunningTurn, closing
 from regrow.actors.turns import Turns
 from regrow.actors.waits import SETTLED_TICKS
-from regrow.actors.wire import is_reply, is_timer, is_wake, letter_of, promoted_headers, reply_message, undecodable
-from regrow.bus import AccessDenied, Address, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable
+from regrow.actors.wire import (
+    is_order_to_end,
+    is_reply,
+    is_timer,
+    is_wake,
+    letter_of,
+    promoted_headers,
+    reason_of,
+    reply_message,
+    reply_subject,
+    undecodable,
+)
+from regrow.bus import AccessDenied, Address, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable, encode
 from regrow.bus.headers import ID, REPLY
 
 _log = structlog.get_logger(__name__)
@@ -86,11 +97,13 @@ class Cell:
         self._mail = Mailbox(host.budget)
         self._taking: Waiting | None = None
         self._promoted: dict[str, Direct] = {}
-        self._told: set[int] = set()
+        self._told: dict[int, None] = {}
         """Letters of the outside whose senders have heard of the trouble."""
         self._timed: frozenset[str] = frozenset()
         """Timers that were set for waits of the open turn, as far as known here."""
         self._suspended = False
+        self._orders: dict[int, Delivery] = {}
+        """To end the running turn, by sequence."""
         self._loading = asyncio.Lock()
         self._turns: Turns | None = None
         self._slot: Slot | None = None
@@ -99,12 +112,12 @@ class Cell:
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting and nothing runs."""
-        return not self._mail and self._taking is None and not self.asks
+        return not self._mail and self._taking is None and not self.asks and not self._orders
 
     @property
     def suspended(self) -> bool:
         """Whether its turn is suspended and no message has come that ends a wait of it: other mail waits, here or elsewhere."""
-        return self._suspended and not self.asks
+        return self._suspended and not self.asks and not self._orders
 
     @property
     def empty(self) -> bool:
@@ -134,6 +147,8 @@ class Cell:
             self._suspicion.hear()
         if is_reply(delivery) or is_wake(delivery):
             self.asks.put(delivery)
+        elif is_order_to_end(delivery):
+            self._order(delivery)
         elif self._is_taking(delivery):
             self._taking = delivery
         else:
@@ -149,13 +164,14 @@ class Cell:
         for direct in (*self._mail.clear(), *self._promoted.values(), *running):
             direct.settle(None)
         self._promoted.clear()
+        self._orders.clear()
         self.asks.clear()
 
     async def drain(self, slot: Slot) -> None:
         """Takes letters, some if many wait. Raises only what makes the actor wait: no retry right now could mend it."""
         self._slot, self._suspended = slot, False
         for _ in range(LETTERS_AT_ONCE):
-            if self._suspended or (not self._mail and not self.asks):
+            if self._suspended or not (self._mail or self.asks or self._orders):
                 break
             try:
                 await self._go_on(self._turns or await self._loaded())
@@ -206,7 +222,7 @@ class Cell:
         for delivery in (*self._mail, *([] if taking is None or isinstance(taking, Direct) else [taking])):
             if self.trouble is None or delivery.box == "act" or delivery.sequence in self._told:
                 continue
-            self._told.add(delivery.sequence)
+            self._told[delivery.sequence] = None
             await self._answer(letter_of(delivery), Outcome(failure=self.trouble))
         for direct in self._mail.take_direct():
             direct.settle(None)  # in its mailbox the message outlives the trouble, and this process
@@ -256,6 +272,39 @@ class Cell:
     def now_ms(self) -> int:
         """Milliseconds since 1970 by this node's clock."""
         return time.time_ns() // 1_000_000
+
+    def begun(self, turn: RunningTurn) -> None:
+        """Its handler runs now: whoever wanted the open turn to end is heard."""
+        for order in self._orders.values():
+            self.start(self._end, turn, order)
+
+    # Orders to end the running turn
+
+    def _order(self, order: Delivery) -> None:
+        self._orders[order.sequence] = order
+        turn = self._turns.running if self._turns is not None else None
+        if turn is not None:
+            self.start(self._end, turn, order)
+
+    async def _end(self, turn: RunningTurn, order: Delivery) -> None:
+        """Ends the turn, unless the order came before and was recorded then."""
+        image = self.image
+        done = order.sequence <= image.act_seq or order.sequence in image.ahead
+        try:
+            done = done or await turn.end(CancelAsked(reason_of(order), order.sequence))
+        except BusError as error:
+            _log.info("an order to end a turn is not recorded yet", actor=str(self.address), error=str(error))
+            return
+        await self._answer_order(order, done=done)
+
+    async def _answer_order(self, order: Delivery, *, done: bool) -> None:
+        """Says whether a turn was running, once."""
+        if self._orders.pop(order.sequence, None) is None:
+            return
+        await order.ack()
+        reply = reply_subject(order.headers.get(REPLY, ""))
+        if reply:
+            await self.bus.publish(reply, encode(done))
 
     # One letter
 
@@ -310,13 +359,15 @@ class Cell:
         if image.outbox is not None:
             await self._let_out(turns, image.outbox)
         if image.opened is not None:
-            if image.opened.suspended and not self.asks.end_a_wait:
+            if image.opened.suspended and not self.asks.end_a_wait and not self._orders:
                 await self._rest(turns)
                 return False
             letter, start = image.opened.letter, self._suspicion.start_of_open(image.opened.starts)
             self._timed = self._timed.union(image.opened.timed)
             await self.asks.relay_again()
             await self._run(turns, letter, self._definition.decode_message(letter.body), start=start)
+        for order in tuple(self._orders.values()):
+            await self._answer_order(order, done=order.sequence in image.ahead)
         if self._timed:
             await self._end_timers()
         if self.asks:
@@ -460,7 +511,7 @@ class Cell:
             acknowledged = self._taking
             await acknowledged.ack()
         if acknowledged is not None:
-            self._told.discard(acknowledged.sequence)
+            self._told.pop(acknowledged.sequence, None)
         self._taking = None
 
     async def _loaded(self) -> Turns:

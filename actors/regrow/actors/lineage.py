@@ -32,9 +32,9 @@ _AS_COMPLETED: CodeType = (asyncio.as_completed if _ITERATOR is None else _ITERA
 class Lineage:
     """One task's place in its handler, and what it has counted so far. ``Lineage()`` is the place of the handler's own."""
 
-    def __init__(self, path: str = "", family: "set[asyncio.Task[Any]] | None" = None) -> None:
+    def __init__(self, path: str = "", family: "dict[asyncio.Task[Any], None] | None" = None) -> None:
         self.path = path
-        self.family: set[asyncio.Task[Any]] = set() if family is None else family
+        self.family: dict[asyncio.Task[Any], None] = {} if family is None else family
         """All tasks of the handler that run now, its own excepted."""
         self._ended = False
         self._children: list[Lineage] = []
@@ -58,8 +58,12 @@ class Lineage:
 
     def follow(self, task: asyncio.Task[Any]) -> None:
         """Notes the task that has this place, until it ends."""
-        self.family.add(task)
+        self.family[task] = None
         task.add_done_callback(self._end)
+
+    def forget(self, task: asyncio.Task[Any]) -> None:
+        """A task has ended that counted as this one."""
+        self.family.pop(task, None)
 
     def is_over(self, path: str) -> bool:
         """Whether the task at this path below has ended, or can never start because one above it has."""
@@ -84,7 +88,7 @@ class Lineage:
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._ended = True
-        self.family.discard(task)
+        self.family.pop(task, None)
 
 
 def place_of(parent: Lineage, coroutine: object, factory: FrameType | None) -> Lineage:
@@ -165,8 +169,8 @@ def task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> 
     context.run(_current.set, child)
     task = asyncio.Task(coro, loop=loop, context=context, **options)
     if child is parent:
-        parent.family.add(task)
-        task.add_done_callback(parent.family.discard)
+        parent.family[task] = None
+        task.add_done_callback(parent.forget)
     else:
         child.follow(task)
     return task

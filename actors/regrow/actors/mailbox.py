@@ -7,9 +7,11 @@ import asyncio
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from regrow.actors.records import Letter, Outcome
 from regrow.bus import Address, Box, Delivery, MailboxFull
+from regrow.bus.subjects import BOXES
 
 BODIES_KEPT = 64
 """Waiting letters of one actor, per mailbox, whose bodies are in memory; of those behind them only the place is kept."""
@@ -54,6 +56,10 @@ class Direct:
 
 Waiting = Delivery | Direct
 EVERYTHING = sys.maxsize
+Lane = Literal["timer", "in", "act"]
+LANES: tuple[Lane, ...] = ("timer", "in", "act")
+NONE: "OrderedDict[int, Delivery]" = OrderedDict()
+"""A lane in which nothing waits."""
 
 
 class Mailbox:
@@ -61,26 +67,26 @@ class Mailbox:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._boxes: dict[Box, OrderedDict[int, Delivery]] = {"in": OrderedDict(), "act": OrderedDict()}
-        self._timers: OrderedDict[int, Delivery] = OrderedDict()
-        self._direct: deque[Direct] = deque()
+        self._lanes: dict[Lane, OrderedDict[int, Delivery]] = {}
+        """Those in which letters wait: an empty one would cost every actor some hundred bytes."""
+        self._direct: deque[Direct] | None = None
         self._turn = 2
 
     def __len__(self) -> int:
-        return len(self._direct) + len(self._timers) + sum(len(waiting) for waiting in self._boxes.values())
+        return len(self._direct or ()) + sum(len(waiting) for waiting in self._lanes.values())
 
     def __bool__(self) -> bool:
-        return bool(self._direct or self._timers or self._boxes["in"] or self._boxes["act"])
+        return bool(self._direct or self._lanes)
 
     def __iter__(self) -> Iterator[Delivery]:
         """What came out of a mailbox."""
-        yield from self._timers.values()
-        for waiting in self._boxes.values():
-            yield from waiting.values()
+        for lane in LANES:
+            yield from self._lanes.get(lane, NONE).values()
 
     def put(self, delivery: Delivery, *, timer: bool = False) -> None:
         """Adds a letter; one that waits already is replaced, for its acknowledgement may go elsewhere now."""
-        waiting = self._timers if timer else self._boxes[delivery.box]
+        lane: Lane = "timer" if timer else delivery.box
+        waiting = self._lanes.setdefault(lane, OrderedDict())
         replaced = waiting.get(delivery.sequence)
         if replaced is not None:
             self._budget.give_back(replaced.body)
@@ -89,39 +95,46 @@ class Mailbox:
             delivery.shed()
         waiting[delivery.sequence] = delivery
         if late and not timer:
-            self._boxes[delivery.box] = OrderedDict(sorted(waiting.items()))
+            self._lanes[lane] = OrderedDict(sorted(waiting.items()))
 
     def put_direct(self, direct: Direct, to: Address) -> None:
         """Adds an ask of this process. Raises ``MailboxFull``."""
+        if self._direct is None:
+            self._direct = deque()
         if len(self._direct) >= DIRECT_MAX:
             raise MailboxFull(str(to))
         self._direct.append(direct)
 
     def put_back(self, direct: Direct) -> None:
         """Adds an ask that had been taken and is to be taken again, before the others."""
+        self._direct = self._direct or deque()
         self._direct.appendleft(direct)
 
     def take_direct(self) -> list[Direct]:
         """Takes all asks of this process."""
-        taken = list(self._direct)
-        self._direct.clear()
+        taken, self._direct = list(self._direct or ()), None
         return taken
 
     def take(self) -> Waiting:
         """The next letter. IndexError when none waits."""
-        if self._timers:
-            return self._out(self._timers)
+        if "timer" in self._lanes:
+            return self._out("timer")
         for _ in range(3):
             self._turn = (self._turn + 1) % 3
             if self._turn == 2:
                 if self._direct:
-                    return self._direct.popleft()
-            elif lane := self._boxes["in" if self._turn == 0 else "act"]:
+                    first = self._direct.popleft()
+                    self._direct = self._direct or None
+                    return first
+            elif (lane := BOXES[self._turn]) in self._lanes:
                 return self._out(lane)
         raise IndexError("the mailbox is empty")
 
-    def _out(self, lane: OrderedDict[int, Delivery]) -> Delivery:
-        delivery = lane.popitem(last=False)[1]
+    def _out(self, lane: Lane) -> Delivery:
+        waiting = self._lanes[lane]
+        delivery = waiting.popitem(last=False)[1]
+        if not waiting:
+            del self._lanes[lane]
         self._budget.give_back(delivery.body)
         return delivery
 
@@ -139,8 +152,11 @@ class Mailbox:
 
     def _remove(self, delivery: Delivery) -> None:
         self._budget.give_back(delivery.body)
-        lane = self._boxes[delivery.box]
-        del (lane if lane.get(delivery.sequence) is delivery else self._timers)[delivery.sequence]
+        waiting = self._lanes.get(delivery.box, NONE)
+        lane: Lane = delivery.box if waiting.get(delivery.sequence) is delivery else "timer"
+        del self._lanes[lane][delivery.sequence]
+        if not self._lanes[lane]:
+            del self._lanes[lane]
 
     def take_out(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Takes out what came out of a mailbox and is wanted."""
@@ -151,5 +167,4 @@ class Mailbox:
 
     def last(self, box: Box) -> int:
         """The highest sequence that waits in a mailbox's lane; 0 when none does."""
-        waiting = self._boxes[box]
-        return next(reversed(waiting)) if waiting else 0
+        return next(reversed(self._lanes.get(box, NONE)), 0)

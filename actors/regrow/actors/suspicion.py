@@ -2,7 +2,7 @@
 
 from regrow.actors.records import Letter
 
-LANES = ("in", "act", "timer")
+LANES = frozenset(("in", "act", "timer"))
 
 
 class Suspicion:
@@ -10,7 +10,7 @@ class Suspicion:
 
     def __init__(self) -> None:
         self._heard = False
-        self._unproved = set(LANES)
+        self._unproved = LANES
 
     def hear(self) -> None:
         """Mail came that was waiting when a process died; it counts until the actor has taken the first letter."""
@@ -19,7 +19,7 @@ class Suspicion:
     def start_of_open(self, starts: int) -> int:
         """The number of the start of a turn that was open: one more than before when its process died. Nothing else is suspect."""
         heard, self._heard = self._heard, False
-        self._unproved.clear()
+        self._unproved = frozenset[str]()
         return starts + 1 if heard else 1
 
     def start_of(self, letter: Letter, *, suspect: bool) -> int:
@@ -27,5 +27,5 @@ class Suspicion:
         lane = "timer" if letter.type == "timer" else letter.box
         if letter.type == "direct" or lane not in self._unproved:
             return 1
-        self._unproved.discard(lane)
+        self._unproved -= {lane}
         return 2 if suspect else 1
