@@ -112,7 +112,7 @@ async def replay(folder: Path, *, steps: int, repeat: int, durability: Durabilit
 async def remember(*, runs: int, traced_runs: int) -> Remembered:
     """Every mode with ``runs``, and once more with ``traced_runs``, for tracing costs memory itself."""
     found: list[Memory] = []
-    for mode in ("tool", "ask", "unloaded"):
+    for mode in ("tool", "ask", "suspended", "unloaded"):
         plain = await _apart(mode, runs, traced=False)
         traced = await _apart(mode, traced_runs, traced=True)
         found.append(msgspec.structs.replace(plain, traced_bytes=traced.traced_bytes, by_file=traced.by_file))

@@ -1,7 +1,7 @@
 """Runs that wait, in a process of their own whose memory is theirs. ``python -P waiting_app.py URL MODE RUNS TRACED``.
 
-Modes: ``tool`` (each waits in a tool), ``ask`` (each asks another actor, which waits in a tool), ``unloaded`` (each has ended and
-was dropped because it was idle). Prints one line of JSON, ``Memory``.
+Modes: ``tool`` (each waits in a tool), ``ask`` (each asks another actor, which waits in a tool), ``suspended`` (each sleeps for a
+day and was unloaded), ``unloaded`` (each has ended and was dropped because it was idle). Prints one line of JSON, ``Memory``.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from regrow.actors import Actor, Kind, Message, Node, System, command, tool
+from regrow.actors import Actor, Kind, Message, Node, Policy, System, command, tool
 from regrow.actors.logs import log_to_stderr
 from regrow.actors.step import step
 from regrow.bus import Bus, open_bus
@@ -30,6 +30,9 @@ WARM = 200
 """Runs before the first look at the memory, so that what there is once is not counted."""
 AT_ONCE = 50
 IDLE_S = 0.5
+LEAVING = {"unloaded": "passivations", "suspended": "suspensions"}
+"""Modes whose runs leave the memory, and what counts them when they do."""
+DAY_S = 86_400.0
 TIMEOUT_S = 600.0
 POLL_S = 0.1
 FILES = 25
@@ -76,6 +79,7 @@ class Wait(Message[int]):
 
     steps: int = 1
     ends: bool = False
+    sleeps: bool = False
 
 
 class Ask(Message[int]):
@@ -91,7 +95,9 @@ class Waiter(Actor, kind="bench_waiter"):
         gate.begin()
         for number in range(msg.steps):
             await trivial(number)
-        if not msg.ends:
+        if msg.sleeps:
+            await self.sleep(DAY_S)
+        elif not msg.ends:
             await step("hold", self.key, gate.hold, int)
         return msg.steps
 
@@ -117,9 +123,13 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Those bytes by the file that made them, the largest first."""
 
 
-def system(gate: Gate, idle_after_s: float = 86_400.0) -> System:
-    """As many runs as there are, all loaded until they have been idle for that long."""
-    kinds = [Kind(actor=each, active_max=10**6, idle_max=10**6, idle_after_s=idle_after_s) for each in (Waiter, Asker)]
+def system(gate: Gate, leave_after_s: float = DAY_S) -> System:
+    """As many runs as there are, all loaded until they have been idle, or have only slept, for that long."""
+    policy = Policy(suspend_after_s=leave_after_s)
+    kinds = [
+        Kind(actor=each, policy=policy, active_max=10**6, idle_max=10**6, idle_after_s=leave_after_s)
+        for each in (Waiter, Asker)
+    ]
     return System(APP, kinds, ports={GATE: gate})
 
 
@@ -127,9 +137,10 @@ def system(gate: Gate, idle_after_s: float = 86_400.0) -> System:
 async def measured(bus: Bus, mode: str, runs: int, *, traced: bool) -> AsyncGenerator[Memory]:
     """The memory of so many runs in this process; they wait until the end of the block."""
     gate = Gate()
-    async with system(gate, IDLE_S if mode == "unloaded" else 86_400.0).host(bus) as node:
+    leaving = mode in LEAVING
+    async with system(gate, IDLE_S if leaving else DAY_S).host(bus) as node:
         # Memory that was once given back stays with the process: dropped runs are compared with as many before them.
-        warm = runs if mode == "unloaded" else min(WARM, runs)
+        warm = runs if leaving else min(WARM, runs)
         await begin(node, gate, mode, [f"warm-{number}" for number in range(warm)])
         if traced:
             tracemalloc.start(1)
@@ -148,9 +159,11 @@ async def measured(bus: Bus, mode: str, runs: int, *, traced: bool) -> AsyncGene
 
 async def begin(node: Node, gate: Gate, mode: str, keys: Sequence[str]) -> None:
     """Returns when all of them wait, or are gone."""
-    kind, message = (Asker, Ask()) if mode == "ask" else (Waiter, Wait(ends=mode == "unloaded"))
+    wait = Wait(ends=mode == "unloaded", sleeps=mode == "suspended")
+    kind, message = (Asker, Ask()) if mode == "ask" else (Waiter, wait)
     gate.expect(len(keys))
-    gone = node.host.statistics["passivations"] + len(keys)
+    counted = LEAVING.get(mode, "")
+    gone = node.host.statistics[counted] + len(keys)
     free = asyncio.Semaphore(AT_ONCE)
 
     async def tell(key: str) -> None:
@@ -161,9 +174,9 @@ async def begin(node: Node, gate: Gate, mode: str, keys: Sequence[str]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for key in keys:
                 tasks.create_task(tell(key))
-        if mode != "unloaded":
+        if not counted:
             await gate.reached.wait()
-        while mode == "unloaded" and node.host.statistics["passivations"] < gone:  # noqa: ASYNC110 # it is only counted
+        while counted and node.host.statistics[counted] < gone:  # noqa: ASYNC110 # it is only counted
             await asyncio.sleep(POLL_S)
 
 
