@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = ("actors", "agents", "bus", "models", "supervisor")
+PURE = ("actors", "agents", "bus", "models", "supervisor", "testing")
 """Packages whose ``__init__`` is a facade; those of the command line begin with code."""
 
 
@@ -16,7 +16,7 @@ def facades() -> list[Path]:
 
 
 def test_the_facades_are_found() -> None:
-    assert {path.parent.name for path in facades()} >= {"actors", "bus", "supervisor"}
+    assert {path.parent.name for path in facades()} >= {"actors", "bus", "supervisor", "testing"}
 
 
 @pytest.mark.parametrize("path", facades(), ids=lambda path: path.parent.name)

@@ -206,7 +206,7 @@ async def test_relays_that_nobody_can_tell_from_new_ones_are_found(
 
 
 async def test_a_recorded_step_that_runs_again_is_found_by_the_witness(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgotten(self: Journal, key: object) -> None:
+    def forgotten(self: Journal, key: object, arguments: bytes = b"null") -> None:
         return None
 
     monkeypatch.setattr(Journal, "recorded", forgotten)

@@ -69,6 +69,9 @@ async def crash_points(
     ``process=True``: on a real nats-server, in worker processes that get SIGKILL, each of which imports ``app`` by its path. Some
     seconds for each point, so give ``points``; patience is a minute, and timers are waited for 30 s. How often what ran is not
     compared there, only that nothing ran whose outcome was recorded.
+
+    Raises ``ValueError`` for an ``only`` that names no point, ``TypeError`` where ``process=True`` is not given a path,
+    ``NoApplication`` where there is no system at it. What goes wrong in a run is in the report.
     """
     choice = Choice(only, points, seed, twice)
     if process:

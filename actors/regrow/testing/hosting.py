@@ -9,7 +9,11 @@ from regrow.bus.connection import ServerAddress, close, connect
 
 
 def replaced(system: System, *, name: str | None = None, ports: Mapping[str, object] | None = None) -> System:
-    """The same system under another name, with some ports replaced; it checks every state against the fold of its log."""
+    """The same system under another name, with some ports replaced; it checks every state against the fold of its log.
+
+    ``ports``: by name; those that are not named stay. A tool agent in a process of its own imports the application by its path,
+    and knows neither the name nor the ports.
+    """
     return System(
         system.name if name is None else name,
         list(system.kinds.values()),
@@ -25,7 +29,10 @@ def replaced(system: System, *, name: str | None = None, ports: Mapping[str, obj
 async def in_memory(
     system: System, *, ports: Mapping[str, object] | None = None, bus: MemoryBus | None = None
 ) -> AsyncGenerator[Node]:
-    """The system on a bus in memory, while the block runs. Give the bus to host it again on what it left behind."""
+    """The system on a bus in memory, while the block runs. Give the bus to host it again on what it left behind.
+
+    Takes some milliseconds; no server, no process. Its timers wait by the clock of the running loop.
+    """
     bus = MemoryBus(system.name) if bus is None else bus
     async with replaced(system, ports=ports).host(bus) as node:
         yield node

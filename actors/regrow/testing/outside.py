@@ -24,6 +24,7 @@ class Outside:
     def __init__(self, bus: Bus, *, resend_s: float | None = None) -> None:
         """``resend_s``: after which time without a reply it asks again, where not when an ordinary client would."""
         self.bus = bus
+        """The server as the client sees it: for what is neither asked nor told, such as a message of another language."""
         self._resend_s = resend_s
         self.replies: dict[str, Any] = {}
         """What was answered to each ask, by its id: the value, or how it failed."""
