@@ -20,14 +20,15 @@ from regrow.actors.errors import ActorError
 from regrow.actors.overview import Overview, image_of, overview_of
 from regrow.actors.ref import ASK_TIMEOUT_S
 from regrow.actors.retention import is_over
-from regrow.actors.wire import DELETE
-from regrow.bus import Address, Bus, check_address, headers
+from regrow.actors.wire import CANCEL, DELETE
+from regrow.bus import Address, Bus, Request, check_address, decode, encode, headers
 from regrow.bus.api import together
 
 RUNTIME = "rg_"
 """How the kinds of the runtime's own actors begin."""
 AT_ONCE = 32
 """Logs that are read, or orders that are given, together."""
+REASON_CHARS_MAX = 1_000
 LOOK_FIRST_S = 0.05
 LOOK_LAST_S = 1.0
 """How soon it is looked for a tombstone, and how seldom in the end."""
@@ -48,6 +49,17 @@ class DeletionWaits(ActorError, TimeoutError):
         super().__init__(
             f"the order to delete {address} lies in its mailbox, but was not carried out within {wait_s:g} s; "
             "it will be once a node serves the actor and has taken the mail before it"
+        )
+        self.address = address
+
+
+class CancellationWaits(ActorError, TimeoutError):
+    """The order to end an actor's running turn lies in its mailbox and was not carried out in time; it will be."""
+
+    def __init__(self, address: Address, wait_s: float) -> None:
+        super().__init__(
+            f"the order to cancel the running turn of {address} lies in its mailbox, but no node took it within {wait_s:g} s; "
+            "a node that serves the actor will, and ends the turn that runs then"
         )
         self.address = address
 
@@ -103,6 +115,34 @@ class Administration:
         if not done and wait_s > 0:
             raise DeletionWaits(address, wait_s)
         return dropped
+
+    async def cancel(self, kind: str, key: str, reason: str = "", *, wait_s: float = ASK_TIMEOUT_S) -> bool:
+        """Ends the running turn of an actor: whether there was one, once that is in its log.
+
+        Its handler, the tasks that it waits for and their tools are cancelled at once. It may clean up, with steps if need be,
+        for its policy's ``cleanup_timeout_s``; whoever asked gets a failure of kind ``cancelled``, unless the handler catches
+        the cancellation and returns. A message that waits is not touched. The order overtakes the mail that waits.
+
+        Raises ``CancellationWaits`` when no node has taken the order within ``wait_s`` seconds, and ValueError for a reason of
+        more than 1,000 characters.
+        """
+        address = check_address(Address(kind, key))
+        if len(reason) > REASON_CHARS_MAX:
+            raise ValueError(f"a reason has at most {REASON_CHARS_MAX:,} characters, not {len(reason):,}")
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def receive(reply: Request) -> None:
+            if not answer.done():
+                answer.set_result(decode(reply.body, bool, "answer"))
+
+        order = f"cancel-{uuid4().hex}"
+        async with self._bus.expect_reply(receive) as subject:
+            given = {headers.ID: order, headers.TYPE: CANCEL, headers.REPLY: subject}
+            await self._bus.mail.post("act", address, encode(reason), given, message_id=order)
+            await asyncio.wait((answer,), timeout=wait_s)
+        if not answer.done():
+            raise CancellationWaits(address, wait_s)
+        return answer.result()
 
     async def purge(self, prefix: str, kind: str | None = None, *, wait_s: float = ASK_TIMEOUT_S) -> Purged:
         """Deletes every actor, or every one of a kind, whose key begins with the prefix, as ``delete`` does.

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from regrow.actors.cancelling import cancel_again
 from regrow.actors.errors import ActorError
 from regrow.actors.lineage import rooted
 from regrow.actors.step import current_handler
@@ -50,12 +51,16 @@ async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straigh
             turn.journal.close()
             if turn.journal.lineage.family:
                 await _end(None, turn)
+    if turn.to_end is not None:
+        turn.cancelling = asyncio.create_task(cancel_again(turn, turn.to_end))
     task = asyncio.get_running_loop().create_task(handler, context=context)
-    turn.task = task
+    turn.task, turn.left = task, asyncio.get_running_loop().create_future()
     try:
-        await asyncio.wait((task,))
+        await asyncio.wait((task, turn.left), return_when=asyncio.FIRST_COMPLETED)
     finally:
         turn.journal.close()
+        if turn.cancelling is not None:
+            turn.cancelling.cancel()
         await _end(task, turn)
     if turn.suspended:
         if not task.cancelled():
@@ -64,7 +69,7 @@ async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straigh
                 actor=str(turn.address),
             )
         raise TurnSuspended(turn.suspended)
-    if task.cancelled():
+    if task.cancelled() or not task.done():
         raise _cancelled(turn)
     return task.result()
 

@@ -114,6 +114,9 @@ class _Blocked:
     def count(self, what: str) -> None:
         """Nobody counts replays that change nothing."""
 
+    def has_changed_fields(self) -> bool:
+        return False
+
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 

@@ -190,6 +190,7 @@ OUTCOME_UNKNOWN = "outcome_unknown"
 NOT_DONE = "not_done"
 LATE = "late"
 DELETED = "deleted"
+CANCELLED = "cancelled"
 
 CODES = {
     UNDECODABLE: 400,
@@ -200,6 +201,7 @@ CODES = {
     DELETED: 410,
     TOO_LARGE: 413,
     BUSY: 429,
+    CANCELLED: 499,
     DEFECT: 500,
     DRIFT: 500,
     CORRUPT: 500,

@@ -10,6 +10,7 @@ from regrow.actors.records import (
     VERSION,
     Asked,
     Begun,
+    CancelAsked,
     Cancelled,
     Checkpoint,
     Drifted,
@@ -114,6 +115,8 @@ class Fold:
             case SendFailed(number):
                 if image.outbox is not None:
                     image.outbox = msgspec.structs.replace(image.outbox, failed=(*image.outbox.failed, number))
+            case CancelAsked(reason, act_seq):
+                image.cancel(reason, act_seq)
             case Snapshot(data):
                 self.restore(data, sequence)
             case Tombstone(position, marks):

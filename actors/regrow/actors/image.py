@@ -26,6 +26,7 @@ from regrow.actors.records import (
     TimerSet,
     Turn,
 )
+from regrow.bus import encode
 
 REPLIES_KEPT = 1_000
 REPLY_BYTES_KEPT = 256 * 1024
@@ -33,6 +34,10 @@ REPLY_BYTES_KEPT = 256 * 1024
 MARKS_KEPT_MS = 24 * 3600 * 1000
 """How long after a sender's last relay its mark is kept; a relay that is older than this, of a sender without a mark, may be a
 repetition and is not applied."""
+
+
+CANCEL_KEY = "!/cancel/0"
+"""Stands among the steps for the moment at which the handler is cancelled from outside; no task of a handler has such a path."""
 
 
 class PendingAsk(msgspec.Struct, frozen=True):
@@ -89,6 +94,8 @@ class Open(msgspec.Struct, omit_defaults=True):
     """Ids of the waits' timers that were set when it was last suspended."""
     starts: int = 1
     """How many processes have begun it, as far as known, since it last made progress."""
+    cancel: str | None = None
+    """Why somebody outside wants it to end; ``steps`` has the place of that, under ``CANCEL_KEY``."""
     attempts: int = 0
     failure: Failure | None = None
     """What the last attempt failed of."""
@@ -102,6 +109,12 @@ class Open(msgspec.Struct, omit_defaults=True):
             self._over(step)
         self.starts = 1
         self.suspended = False
+
+    def end(self, reason: str) -> None:
+        """Somebody wants it to end, behind the steps so far. The first reason counts."""
+        if self.cancel is None:
+            self.cancel = reason
+            self.add(Step(CANCEL_KEY, "cancel", msgspec.Raw(encode(reason))))
 
     def start(self, entry: Started) -> None:
         """An attempt at a step is under way."""
@@ -265,6 +278,13 @@ class Image(msgspec.Struct, omit_defaults=True):
             opened = self.opened = Open(message)
         opened.suspended = False
         return opened
+
+    def cancel(self, reason: str, act_seq: int) -> None:
+        """Somebody wants the open turn to end; the order with this sequence in ACT is taken."""
+        if self.opened is not None:
+            self.opened.end(reason)
+        if act_seq > self.act_seq and act_seq not in self.ahead:
+            self.ahead = (*self.ahead, act_seq)
 
     def close(self, turn: Turn, sequence: int, first: int) -> None:
         """The turn is recorded under this sequence, its first send being the record's one of that place."""

@@ -8,6 +8,7 @@ from regrow.actors.records import (
     VERSION,
     Asked,
     Begun,
+    CancelAsked,
     Cancelled,
     Checkpoint,
     Drifted,
@@ -129,6 +130,8 @@ def _enter(image: Image, entry: Entry, sequence: int, place: int) -> Image:
         case Failed():
             image.outbox = None
             image.open(entry.message).fail(entry)
+        case CancelAsked(reason, act_seq):
+            image.cancel(reason, act_seq)
         case Snapshot(data):
             return decode(data, _Kept, "snapshot").image
         case Tombstone(position, marks):

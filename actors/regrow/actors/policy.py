@@ -49,6 +49,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A handler that no longer takes the way of its recorded steps, because the code was changed under an unfinished turn.
     ``park``: the actor waits, and says why, until a build runs that fits. ``run``: the steps are set aside with a warning and
     the handler begins anew; a recorded step answers where it takes the same one again, whatever else it takes runs."""
+    cleanup_timeout_s: float = 30.0
+    """How long a handler that was cancelled from outside may go on, with steps if need be, before it is ended where it stands."""
     attempts_max: int = 3
     """Attempts at one turn, counted in the log; then its message becomes a dead letter and the next one is taken."""
     deaths_max: int = 5

@@ -155,6 +155,14 @@ class Checkpoint(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=Fal
     state: msgspec.Raw
 
 
+class CancelAsked(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
+    """Somebody outside wants the open turn to end: its handler is cancelled behind what is recorded before this."""
+
+    reason: str
+    act_seq: int
+    """Of the order, which overtook what waited."""
+
+
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Which message a turn answered; the message itself is in ``Begun`` where a turn has steps."""
 
@@ -243,6 +251,7 @@ class Tombstone(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_f
 Entry = (
     Begun
     | Started
+    | CancelAsked
     | Steps
     | Cancelled
     | Asked

@@ -13,6 +13,7 @@ from regrow.actors.actor import Actor, Scope, apply
 from regrow.actors.arguments import encode_arguments
 from regrow.actors.asking import TRANSIENT, query
 from regrow.actors.asks import Asks
+from regrow.actors.cancelling import cancel_at
 from regrow.actors.clock import RECORDED_FROM_S, sleep_on
 from regrow.actors.definition import definition_of
 from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
@@ -25,6 +26,7 @@ from regrow.actors.message import Event, Message
 from regrow.actors.records import (
     Asked,
     Begun,
+    CancelAsked,
     Cancelled,
     Cause,
     Checkpoint,
@@ -104,6 +106,14 @@ class RunningTurn:
         self._timers: dict[str, TimerSet] = {}
         self._spoiled: Exception | None = None
         self.waits = Waits()
+        self.reason: str | None = None
+        """Why its handler was cancelled from outside."""
+        self.to_end = opened.cancel if opened is not None else None
+        """Why it has been asked to end before."""
+        self.cancelling: asyncio.Task[None] | None = None
+        self.cleanup_timeout_s = 30.0
+        self.left: asyncio.Future[None] | None = None
+        """Done when nobody waits for the handler's end any more."""
         self.suspended: tuple[str, ...] = ()
         """Ids of the timers that end its waits, once it has been suspended."""
 
@@ -235,6 +245,23 @@ class RunningTurn:
         self.journal.close()
         if self.task is not None:
             self.task.cancel()
+
+    async def end(self, asked: CancelAsked) -> bool:
+        """Records that it has been asked to end, then cancels its handler. False when that has ended already."""
+        if self.letter.type == "direct" and not self.journal.closed:
+            await self._promoted()
+        if self.journal.closed or self.task is None or self.task.done():
+            return False
+        if self.cancelling is None:
+            position, stored = self.journal.place(), self._submit(asked)
+            self.cancelling = asyncio.create_task(cancel_at(self, position, stored, asked.reason))
+            await asyncio.shield(stored)
+        return True
+
+    def leave(self) -> None:
+        """Nobody waits for the handler's end any more."""
+        if self.left is not None and not self.left.done():
+            self.left.set_result(None)
 
     def suspend(self, timers: tuple[str, ...]) -> None:
         """Ends the handler where it waits: whoever goes on with the turn goes on from there. These timers end its waits."""

@@ -16,7 +16,7 @@ REPLY_PREFIX = "_INBOX."
 """Replies go only to subjects under this prefix: the caller chose the subject, and the runtime may write anywhere."""
 
 
-ASK, REPLY, TIMER, PROMOTED, DELETE, WAKE = "ask", "reply", "timer", "promoted", "delete", "wake"
+ASK, REPLY, TIMER, PROMOTED, DELETE, WAKE, CANCEL = "ask", "reply", "timer", "promoted", "delete", "wake", "cancel"
 """What ``Rg-Type`` says of a message in the runtime's own mailbox; a relayed send says nothing."""
 
 _TYPES: Mapping[str, Type] = {ASK: "ask", TIMER: "timer", PROMOTED: "promoted", DELETE: "delete"}
@@ -52,6 +52,19 @@ def letter_of(delivery: Delivery) -> Letter:
 def is_reply(delivery: Delivery) -> bool:
     """Whether this is another actor's answer to an ask, which is no letter: the turn that asked takes it."""
     return delivery.box == "act" and delivery.headers.get(headers.TYPE) == REPLY
+
+
+def is_order_to_end(delivery: Delivery) -> bool:
+    """Whether somebody outside wants the running turn to end, which is no letter: it overtakes all mail."""
+    return delivery.box == "act" and delivery.headers.get(headers.TYPE) == CANCEL
+
+
+def reason_of(order: Delivery) -> str:
+    """Why the turn is to end."""
+    try:
+        return decode(order.body, str, "reason")
+    except Undecodable:
+        return ""
 
 
 def is_timer(delivery: Delivery) -> bool:

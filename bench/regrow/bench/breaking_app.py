@@ -14,7 +14,7 @@ WAIT_S = 3600.0
 
 Edit = tuple[str, str]
 EDITS: dict[str, Edit] = {
-    "swapped": ("await reserve(key), await price(key, 1)", "await price(key, 1), await reserve(key)"),
+    "swapped": ("reserve(key)\n            await price(key, 1)", "price(key, 1)\n            await reserve(key)"),
     "argument": ("await price(key, 2)", "await price(key, 3)"),
     "event": ("(Event):\n    seat: str", "(Event):\n    seat: int"),
 }
@@ -78,7 +78,8 @@ class Trip(Actor, kind="bench_trip"):
     async def go(self, msg: Go) -> str:
         key = self.key
         if msg.way == "swapped":
-            await reserve(key), await price(key, 1)
+            await reserve(key)
+            await price(key, 1)
         elif msg.way == "argument":
             await price(key, 2)
         else:

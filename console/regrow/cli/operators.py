@@ -73,6 +73,13 @@ def _actors(command: argparse.ArgumentParser) -> None:
     _json(show)
     delete = _action(actions, "delete", "delete an actor: state, timers, waiting mail, dead letters")
     _actor(delete)
+    cancel = _action(actions, "cancel", "end the running turn of an actor; its handler may clean up")
+    _actor(cancel)
+    cancel.add_argument("--reason", metavar="TEXT", default="by an operator", help="what whoever asked is told")
+    cancel.add_argument(
+        "--wait", type=duration, metavar="TIME", help=f"for the node that does it (default {WAIT_S:g}s)"
+    )
+    _json(cancel)
     purge = _action(actions, "purge", "delete many actors: by the beginning of their keys, or those that are idle")
     purge.add_argument("--kind", metavar="K", help="those of this kind")
     purge.add_argument("--prefix", metavar="P", default="", help="those whose keys begin so; end it as the keys do")

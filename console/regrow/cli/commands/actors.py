@@ -39,6 +39,8 @@ async def _act(system: System, bus: NatsBus, chosen: argparse.Namespace) -> int:
             await _show(system, bus, administration, chosen)
         case "delete":
             await _delete(system, administration, chosen)
+        case "cancel":
+            await _cancel(system, administration, chosen)
         case _:
             await _purge(system, administration, chosen)
     return 0
@@ -98,6 +100,19 @@ async def _delete(system: System, administration: Administration, chosen: argpar
         print(
             f"{chosen.kind}/{chosen.key} will be deleted as soon as a node serves it; {dropped} dead letters are dropped"
         )
+
+
+async def _cancel(system: System, administration: Administration, chosen: argparse.Namespace) -> None:
+    _check_kind(system, chosen.kind)
+    if chosen.store is not None:
+        raise CommandFailed("in a store that is not served no turn runs: cancel it where its node runs, with --nats")
+    done = await administration.cancel(chosen.kind, chosen.key, chosen.reason, wait_s=_wait_s(chosen))
+    if chosen.json:
+        print(json.dumps({"v": 1, "kind": chosen.kind, "key": chosen.key, "cancelled": done}))
+    elif done:
+        print(f"the running turn of {chosen.kind}/{chosen.key} is cancelled")
+    else:
+        print(f"{chosen.kind}/{chosen.key} runs no turn: there was nothing to cancel")
 
 
 async def _purge(system: System, administration: Administration, chosen: argparse.Namespace) -> None:
