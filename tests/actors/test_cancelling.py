@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from regrow.actors import Actor, Administration, AskFailed, Kind, Message, Policy, System, command, tool
 from regrow.actors.administration import CancellationWaits
-from regrow.actors.records import CancelAsked, Cancelled, Failed, Record, Steps, Turn
-from regrow.bus import Address, Bus, decode
+from regrow.actors.image import CANCEL_KEY, Image
+from regrow.actors.records import CancelAsked, Cancelled, Failed, Letter, Record, Steps, Turn
+from regrow.bus import Address, Bus, decode, headers
 from regrow.supervisor import Backoff
 
 pytestmark = pytest.mark.asyncio
@@ -168,6 +170,28 @@ async def test_an_actor_that_runs_no_turn_has_none_to_cancel(bus: Bus, app_name:
         await Administration(bus).cancel("worker", "a", wait_s=0)
     with pytest.raises(ValueError, match="at most 1,000 characters"):
         await Administration(bus).cancel("worker", "a", "x" * 1001)
+
+
+async def test_the_first_order_counts_and_each_is_taken_once() -> None:
+    image = Image(act_seq=5)
+    image.cancel("too late", 6)
+    assert (image.ahead, image.opened) == ((6,), None)
+    opened = image.open(Letter("in", 1, "m", msgspec.Raw(b"null")))
+    image.cancel("enough", 7)
+    for sequence in (7, 5):
+        image.cancel("again", sequence)
+    assert (image.ahead, opened.cancel) == ((6, 7), "enough")
+    assert [(step.key, bytes(step.arguments)) for step in opened.steps] == [(CANCEL_KEY, b'"enough"')]
+
+
+async def test_an_order_without_a_reason_that_can_be_read_has_none(bus: Bus, app_name: str) -> None:
+    hold("z")
+    async with system(app_name).host(bus) as node:
+        asking = asyncio.create_task(node.ref(Worker, "a").ask(Run(how="plain")))
+        await HELD["z"].wait()
+        await bus.mail.post("act", Address("worker", "a"), b"{", {headers.ID: "x", headers.TYPE: "cancel"})
+        with pytest.raises(AskFailed, match=r"the turn was cancelled: $"):
+            await asking
 
 
 async def test_who_cleans_up_for_too_long_is_ended(bus: Bus, app_name: str) -> None:

@@ -75,3 +75,9 @@ async def test_the_actors_whose_logs_no_longer_fit_are_named(start: Start, regro
         {"v": 1, "actor": "trip/a", "fits": True, "kind": "", "why": ""},
         {"v": 1, "actor": "trip/b", "fits": False, "kind": "drift", "why": why},
     ]
+    cancel = ("actors", "cancel", "trips:app", "trip", "a", "--nats", url)
+    assert regrow(*cancel, "--reason", "enough").stdout == "the running turn of trip/a is cancelled\n"
+    while '"opened": null' not in regrow("actors", "show", "trips:app", "trip", "a", "--json", "--nats", url).stdout:
+        pass
+    assert regrow(*cancel).stdout == "trip/a runs no turn: there was nothing to cancel\n"
+    assert json.loads(regrow(*cancel, "--json").stdout)["cancelled"] is False

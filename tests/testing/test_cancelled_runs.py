@@ -54,7 +54,7 @@ class Booker(Actor, kind="booker", persist="fields"):
             if msg.returns:
                 return self.undone
             raise
-        return booked
+        return list(booked)
 
 
 def app() -> System:

@@ -5,10 +5,12 @@ handler still takes from there on is recorded and replayed like any other step.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
 
+from regrow.actors.errors import Drift
 from regrow.actors.image import CANCEL_KEY
 from regrow.actors.journal import Journal
 from regrow.actors.lineage import StepKey, path_of
@@ -36,18 +38,20 @@ async def cancel_at(turn: Cancellable, position: int, stored: asyncio.Future[Non
     if stored.cancelled() or stored.exception() is not None:
         turn.journal.give_up(position)
         return
-    await turn.journal.arrive_behind(position)
-    await _cancel(turn, reason)
+    with suppress(Drift):  # then the turn ends of that
+        await turn.journal.arrive_behind(position)
+        await _cancel(turn, reason)
 
 
 async def cancel_again(turn: Cancellable, reason: str) -> None:
     """Cancels the handler where it was cancelled before; at once where what came before that is forgotten."""
-    recorded = turn.journal.recorded(_KEY)
-    if recorded is not None:
-        await turn.journal.replay(recorded)
-    else:
-        await asyncio.sleep(0)
-    await _cancel(turn, reason)
+    with suppress(Drift):
+        recorded = turn.journal.recorded(_KEY)
+        if recorded is not None:
+            await turn.journal.replay(recorded)
+        else:
+            await asyncio.sleep(0)
+        await _cancel(turn, reason)
 
 
 async def _cancel(turn: Cancellable, reason: str) -> None:

@@ -288,6 +288,8 @@ class Cell:
 
     async def _end(self, turn: RunningTurn, order: Delivery) -> None:
         """Ends the turn, unless the order came before and was recorded then."""
+        if self._turns is None:
+            return  # it is heard again with the next attempt
         image = self.image
         done = order.sequence <= image.act_seq or order.sequence in image.ahead
         try:
