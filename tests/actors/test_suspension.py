@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import pytest
 from regrow.actors import Actor, AskTimeout, Event, Kind, Message, Node, Policy, Refused, System, command, event, query
 from regrow.actors import tool as make_tool
 from regrow.actors.group import Group
-from regrow.actors.records import Record, Suspended, Turn
+from regrow.actors.records import Begun, Record, Suspended, Turn
 from regrow.bus import Address, Bus, MemoryBus, decode
 from regrow.bus.subjects import BOXES
 from regrow.supervisor import Backoff
@@ -204,7 +204,8 @@ class Planner(Actor):
 
 
 def system(app: str) -> System:
-    return System(app, [Kind(actor=Planner, policy=POLICY), Kind(actor=Slowly, policy=POLICY)])
+    often = msgspec.structs.replace(POLICY, deaths_max=1_000)
+    return System(app, [Kind(actor=Planner, policy=POLICY), Kind(actor=Slowly, policy=often)])
 
 
 def group_of(node: Node, kind: str) -> Group:
@@ -405,3 +406,40 @@ async def test_the_timer_of_a_wait_that_is_over_is_removed(bus: Bus, app_name: s
         probe.go_on.set()
         await until(lambda: "ended 1" in probe.said)
         await until(lambda: not scheduled)
+
+
+async def test_processes_that_die_while_a_turn_is_suspended_are_not_held_against_it(
+    open_another: Callable[[], Any], app_name: str, probe: Probe
+) -> None:
+    async with AsyncExitStack() as lives:
+        first = await open_another()
+        node = await lives.enter_async_context(hosted(first, app_name))
+        await node.ref(Planner, "a").tell(Plan())
+        await probe.reached.wait()
+        await suspended(node)
+        await node.ref(Planner, "a").tell(Plan(how="none", number=2))
+        for _ in range(POLICY.deaths_max + 2):  # taken over from one that has not let go: as if it had died
+            node = await lives.enter_async_context(hosted(await open_another(), app_name))
+            await until(lambda: len(group_of(node, "planner")) == 1)  # noqa: B023
+            await until(lambda: not group_of(node, "planner")._draining)  # noqa: B023  # pyright: ignore[reportPrivateUsage]
+        probe.go_on.set()
+        await until(lambda: "ended 2" in probe.said)
+    assert probe.said == ["begun 1", "ended 1", "begun 2", "ended 2"]
+    begun = [entry for entry in await entries(first, "a") if isinstance(entry, Begun)]
+    assert [each.attempt for each in begun if each.message.id == begun[0].message.id][:1] == [1]
+    assert all(each.attempt <= 2 for each in begun)
+
+
+async def test_where_more_wait_than_may_be_idle_the_longest_waiting_leave_before_their_time(
+    app_name: str, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regrow.actors.group.PRESSED_S", 0.0)
+    patient = Policy(suspend_after_s=3600.0)
+    made = System(app_name, [Kind(actor=Planner, policy=patient, idle_max=2), Kind(actor=Slowly, policy=POLICY)])
+    async with asyncio.timeout(30), made.host(MemoryBus(app_name)) as node:
+        for key in "abcde":
+            await node.ref(Planner, key).tell(Plan())
+        await until(lambda: node.host.statistics["suspensions"] == 3)
+        assert len(group_of(node, "planner")) == 2
+        probe.go_on.set()
+        await until(lambda: probe.said.count("ended 1") == 5)

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from gc import get_referents
-from types import CodeType, MethodType
+from types import CellType, CodeType, MethodType
 from typing import Any
 
 SOON_MS = 5_000
 """A turn whose wait ends within this time stays where it is: to suspend it and to go on costs two records and a timer."""
 SETTLED_TICKS = 64
 """Turns of the event loop in which a handler moves on, if it is going to: what has ended may still be on its way to who waits."""
+_EMPTY = CellType()
 _THREAD: CodeType = asyncio.to_thread.__code__
 
 Due = dict[str, int]
@@ -91,6 +92,8 @@ def keeps_time(tasks: Iterable[asyncio.Task[Any]], apart: CodeType) -> bool:
         if code is _THREAD:
             return True
         for held in get_referents(each):
+            if isinstance(held, CellType) and held != _EMPTY:
+                held = held.cell_contents
             if isinstance(held, MethodType):
                 held = held.__self__
             if _is_clock(held):
