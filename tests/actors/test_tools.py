@@ -11,6 +11,7 @@ import pytest
 from regrow.actors import (
     Actor,
     ActorError,
+    Administration,
     AskFailed,
     AskTimeout,
     DefinitionError,
@@ -623,6 +624,15 @@ async def counts_far(actor: Worker) -> list[str]:
     return []
 
 
+@plan
+async def counts_far_in_parts(actor: Worker) -> list[str]:
+    for _ in range(3):
+        for _ in range(999):
+            await count()
+        await actor.checkpoint(None)
+    return []
+
+
 @tool
 async def count() -> None:
     RAN.append("count")
@@ -633,6 +643,7 @@ async def test_a_turn_of_a_thousand_steps_is_named_once(
 ) -> None:
     async with system(app_name).host(bus) as node:
         await node.ref(Worker, "a").ask(Run(how="counts_far"))
+        await node.ref(Worker, "b").ask(Run(how="counts_far_in_parts"))
     assert [each["actor"] for each in logged if "self.checkpoint" in each["event"]] == ["worker/a"]
 
 
@@ -725,6 +736,43 @@ async def test_a_checkpoint_that_no_replay_could_follow_is_refused(
         with pytest.raises(AskFailed, match=sentence):
             await node.ref(Worker, "a").ask(Run(how=how))
     assert not [each for each in await entries(bus) if isinstance(each, Checkpoint)]
+
+
+@plan
+async def cleans_up_behind_a_checkpoint(actor: Worker) -> list[str]:
+    if actor.checkpointed(Progress) is None:
+        await work("a")
+        await actor.checkpoint(Progress(1))
+    try:
+        return [await work("b")]
+    except asyncio.CancelledError:
+        await work("undo")
+        try:
+            await actor.checkpoint(Progress(2))
+        except ActorError as no:
+            SEEN.append(str(no))
+        await work("z")
+        raise
+
+
+async def test_a_turn_that_is_cancelled_behind_a_checkpoint_goes_on_there_and_puts_down_no_more(
+    open_another: OpenBus, app_name: str
+) -> None:
+    bus = await open_another()
+    HELD["b"], HELD["z"] = asyncio.Event(), asyncio.Event()
+    async with system(app_name).host(bus) as node, asyncio.TaskGroup() as tasks:
+        asked = asyncio.create_task(node.ref(Worker, "a").ask(Run(how="cleans_up_behind_a_checkpoint")))
+        await HELD["b"].wait()
+        cancelling = tasks.create_task(Administration(bus).cancel("worker", "a"))
+        await HELD["z"].wait()
+        cancelling.cancel()
+    HELD.clear()
+    async with system(app_name).host(await open_another()):
+        with pytest.raises(AskFailed) as failed:
+            await asked
+    assert failed.value.kind == "cancelled"
+    assert RAN == ["a", "b", "undo", "z", "z"]
+    assert SEEN == ["a handler that was cancelled puts down no checkpoint any more: clean up and end"] * 2
 
 
 class Count(Message[int]):

@@ -173,13 +173,16 @@ class Journal:
         if left:
             raise self._drifted(no_step(self._actor, self._recorded[min(left)]))
 
-    def begin_anew(self, path: str) -> None:
-        """Forgets every step: the handler's own task, which is alone, goes on from a checkpoint under this path."""
+    def begin_anew(self, path: str) -> int:
+        """Forgets every step: the handler's own task, which is alone, goes on from a checkpoint under this path.
+
+        How many positions there were. They go on from there, for one may be taken that is not a step's.
+        """
         self.lineage.begin_anew(path)
         self._recorded = ()
-        self._next = self._positions = 0
-        for each in (self._kept, self._position, self._unasked, self._passed):
+        for each in (self._kept, self._position, self._unasked):
             each.clear()
+        return self._positions
 
     def end_waiting(self, drift: Drift) -> None:
         """Whoever waits for his turn gets this report in its place."""

@@ -52,7 +52,7 @@ from regrow.bus.port import CLAIM_BYTES_MAX
 T = TypeVar("T")
 
 MANY_STEPS = 1_000
-"""Steps of a turn at which its actor is named in a warning."""
+"""Steps of a turn, or since its last checkpoint, at which its actor is named in a warning."""
 _log = structlog.get_logger(__name__)
 
 
@@ -88,6 +88,7 @@ class RunningTurn:
         steps, kept = (opened.steps, opened.kept) if opened is not None else ([], [])
         self._name = str(office.address)
         self.journal = Journal(self._name, steps, kept=kept)
+        self._warn_at = MANY_STEPS - 1
         self._checkpoints = 0
         self._checkpoint: msgspec.Raw | None = None
         self._started: dict[str, Started] = {}
@@ -217,6 +218,8 @@ class RunningTurn:
         Cancelled, it is recorded all the same before the cancellation goes on: the log may have it already.
         """
         self._check_checkpoint()
+        if self.cancelling is not None:
+            await asyncio.get_running_loop().create_future()  # it is about to be cancelled, behind what is recorded so far
         entry = Checkpoint(msgspec.Raw(encode_arguments(state, "checkpoint")))
         if self.letter.type == "direct":
             await self._promoted()
@@ -342,7 +345,7 @@ class RunningTurn:
             else:
                 outcome, attempt = await execute(self, call, context)
         position = self.journal.place()
-        if position == MANY_STEPS:
+        if position == self._warn_at:
             self._warn()
         step = Step(key, call.tool, msgspec.Raw(call.arguments), outcome)
         if call.care is not None:
@@ -430,7 +433,7 @@ class RunningTurn:
     def _begin_anew(self, entry: Checkpoint) -> None:
         self._checkpoint = entry.state
         self._checkpoints += 1
-        self.journal.begin_anew(root_path(self._checkpoints))
+        self._warn_at = self.journal.begin_anew(root_path(self._checkpoints)) + MANY_STEPS - 1
 
     def _check_checkpoint(self) -> None:
         """Raises where a replay that begins behind a checkpoint could not come out the same."""
@@ -439,6 +442,8 @@ class RunningTurn:
             raise ActorError(
                 "a checkpoint is for the handler's own task while no other task of it runs: await or cancel them first"
             )
+        if self.reason is not None:
+            raise ActorError("a handler that was cancelled puts down no checkpoint any more: clean up and end")
         self.journal.check_asked()
         if self.events or self._sends or self._timers or self._office.has_changed_fields():
             raise ActorError(
