@@ -116,7 +116,7 @@ def test_a_pull_that_was_not_sent_is_wanted_again() -> None:
 
 def test_a_consumer_never_redelivers_by_itself_and_has_no_limit_of_pending_mail() -> None:
     consumer = Consumer("in", 3, 17)
-    config = consumer.config("rg.a.q.3.>")
+    config = consumer.config("rg.a.q.3.>", in_memory=True)
     assert config["name"] == config["durable_name"] == consumer.name
     assert config["filter_subject"] == "rg.a.q.3.>"
     assert (config["max_ack_pending"], config["max_deliver"]) == (-1, -1)

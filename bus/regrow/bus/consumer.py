@@ -47,8 +47,11 @@ class Consumer:
         self._heard_s = 0.0
         self._delivered = 0
 
-    def config(self, subject: str) -> dict[str, Any]:
-        """The server's JSON: never redelivers by itself, and nobody's backlog stops the others."""
+    def config(self, subject: str, *, in_memory: bool) -> dict[str, Any]:
+        """The server's JSON: never redelivers by itself, and nobody's backlog stops the others.
+
+        Kept in the server's memory it is gone with the server, and its successor delivers again what nobody acknowledged.
+        """
         return {
             "name": self.name,
             "durable_name": self.name,
@@ -58,8 +61,7 @@ class Consumer:
             "max_ack_pending": -1,
             "max_deliver": -1,
             "deliver_policy": "all",
-            # What it has delivered is gone with the server, and then delivered again; what was acknowledged is out of the queue.
-            "mem_storage": True,
+            "mem_storage": in_memory,
         }
 
     def wants_pull(self, now_s: float) -> bool:

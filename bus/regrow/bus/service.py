@@ -148,6 +148,7 @@ class MailService:
             self._stop()
             self._desk.forget()
             self._doubtful.clear()
+            await self._shards.learn()
             await self._claim(dict.fromkeys(range(SHARDS)))
 
     async def _renew(self) -> None:

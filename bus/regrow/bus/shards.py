@@ -56,6 +56,7 @@ class Shards:
         self._replies = replies
         self._api = api
         self.subjects = subjects
+        self._in_memory = False
         self._owner = secrets.token_hex(8)
         self._unclean: set[int] = set()
         """Shards that were taken from a node which had not let go of them, while it is not known what waited there."""
@@ -152,6 +153,12 @@ class Shards:
         await together(self.delete(box, name) for name in lower)
         return len(lower), higher
 
+    async def learn(self) -> None:
+        """Finds out where consumers are kept: in memory, but on a cluster on disk, for two servers that restart one after the
+        other would leave none who knows them."""
+        info = await self._api.call(f"STREAM.INFO.{self.subjects.mail_stream('act')}")
+        self._in_memory = info["config"]["num_replicas"] == 1
+
     async def create(self, consumer: Consumer) -> bool:
         """Makes the consumer in place of those of lower epochs; False when one of a higher epoch is there.
 
@@ -159,7 +166,11 @@ class Shards:
         """
         stream = self.subjects.mail_stream(consumer.box)
         subject = self.subjects.stored(consumer.box, consumer.shard)
-        body = {"stream_name": stream, "config": consumer.config(subject), "action": "create"}
+        body = {
+            "stream_name": stream,
+            "config": consumer.config(subject, in_memory=self._in_memory),
+            "action": "create",
+        }
         fruitless = 0
         while fruitless < FRUITLESS_MAX:
             try:

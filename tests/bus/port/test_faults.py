@@ -516,7 +516,7 @@ async def test_a_service_whose_start_is_never_answered_ends(line: Line, monkeypa
 
     line.proxy.lose_questions = True
     serving = asyncio.ensure_future(serve())
-    await line.wait_lost(b"STREAM.MSG.GET")
+    await line.wait_lost(b"STREAM.INFO")
     line.proxy.cut()
     with pytest.raises(RequestTimeout):
         await within(serving)
