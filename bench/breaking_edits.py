@@ -6,7 +6,7 @@ started, and exactly those have to wait with trouble while all others end. Exits
     python bench/breaking_edits.py
     python bench/breaking_edits.py --runs 200 --durability disk --json
 
-It takes about half a minute and stops what it starts.
+It takes about a quarter of a minute and stops what it starts.
 """
 
 import asyncio
