@@ -11,18 +11,19 @@ from regrow.testing import crash_points
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
 
 APP = Path(__file__).parent / "apps" / "suspended.py"
-POINTS = 120
+POINTS = 80
 AGAIN = 40
 REAL = 2
 
 Record = Callable[[str, object], None]
 
 
+@pytest.mark.parametrize("how", ["app", "with_snapshots"])
 async def test_a_death_at_any_moment_loses_no_suspended_turn(
-    application: Callable[[str], ModuleType], record_property: Record
+    application: Callable[[str], ModuleType], record_property: Record, how: str
 ) -> None:
     suspended = application("suspended")
-    report = await crash_points(suspended.app, suspended.scenario, points=POINTS)
+    report = await crash_points(getattr(suspended, how), suspended.scenario, points=POINTS)
     record_property("report", str(report))
     assert report.ok, report
     assert report.points + len(report.unreached) == POINTS

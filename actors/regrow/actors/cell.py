@@ -336,9 +336,7 @@ class Cell:
         for again in self._mail.take_out(partial(_is_again, opened.letter)):
             await again.ack()
         await self.asks.acknowledge(opened, suspended=suspended_now)
-        self._suspicion.start_of_open(
-            0
-        )  # whatever the last process died of, it was not this turn, nor what waits for it
+        self._suspicion.clear()
         self._suspended = True
 
     async def _end_timers(self, but: Sequence[str] = ()) -> None:
@@ -369,11 +367,11 @@ class Cell:
             await self.asks.relay_again()
             await self._run(turns, letter, self._definition.decode_message(letter.body), start=start)
         for order in tuple(self._orders.values()):
-            await self._answer_order(order, done=order.sequence in image.ahead)
+            await self._answer_order(order, done=order.sequence in turns.image.ahead)
         if self._timed:
             await self._end_timers()
         if self.asks:
-            await self.asks.acknowledge(image.opened)
+            await self.asks.acknowledge(turns.image.opened)
         return True
 
     async def _take(self, turns: Turns, waiting: Waiting) -> None:

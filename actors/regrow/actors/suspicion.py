@@ -16,6 +16,10 @@ class Suspicion:
         """Mail came that was waiting when a process died; it counts until the actor has taken the first letter."""
         self._heard = self._heard or len(self._unproved) == len(LANES)
 
+    def clear(self) -> None:
+        """Whatever the last process died of, it was not at work on this actor: its turn was suspended, and all others wait."""
+        self._heard, self._unproved = False, frozenset[str]()
+
     def start_of_open(self, starts: int) -> int:
         """The number of the start of a turn that was open: one more than before when its process died. Nothing else is suspect."""
         heard, self._heard = self._heard, False

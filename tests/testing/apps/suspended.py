@@ -6,6 +6,8 @@
 import asyncio
 from typing import Any
 
+import msgspec
+
 from regrow.actors import (
     Actor,
     AskTimeout,
@@ -134,13 +136,19 @@ class Traveller(Actor):
         self.done.append([fact.number, fact.sum])
 
 
-def system(unit: float) -> System:
-    kinds = [Kind(actor=each, policy=POLICY) for each in (Traveller, Hotel)]
+def system(unit: float, snapshot_every: int = 500) -> System:
+    policy = msgspec.structs.replace(POLICY, snapshot_every=snapshot_every)
+    kinds = [Kind(actor=each, policy=policy) for each in (Traveller, Hotel)]
     return System("suspended", kinds, ports={"unit": unit})
 
 
 def app() -> System:
     return system(MINUTES)
+
+
+def with_snapshots() -> System:
+    """After every record."""
+    return system(MINUTES, 1)
 
 
 quick = system(SECONDS)
