@@ -146,7 +146,8 @@ class Open(msgspec.Struct, omit_defaults=True):
 
     def waits_for(self, timer: str) -> bool:
         """Whether one of its waits has the timer of this id."""
-        return any(each.timer == timer for each in (*self.asks.values(), *self.sleeps.values()))
+        waits: tuple[PendingAsk | PendingSleep, ...] = (*self.asks.values(), *self.sleeps.values())
+        return any(each.timer == timer for each in waits)
 
     def suspend(self, entry: Suspended) -> None:
         """From now on it lives in its log and its mailbox alone."""

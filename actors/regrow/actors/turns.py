@@ -21,7 +21,7 @@ from regrow.actors.image import Image, Open
 from regrow.actors.message import Message
 from regrow.actors.policy import Policy, defect, refusal, tries_again
 from regrow.actors.quarantine import ALONE_FROM
-from regrow.actors.records import Begun, Drifted, Entry, Failed, Letter, Outcome, Position, Turn
+from regrow.actors.records import Begun, Drifted, Entry, Failed, Letter, Outcome, Position, Started, Turn
 from regrow.actors.recovered import Recovered
 from regrow.actors.step import steps_behind
 from regrow.actors.tool import Remote
@@ -155,7 +155,7 @@ class Turns:
     def _told(self, entry: Entry, error: Exception | None) -> None:
         essential = isinstance(entry, Begun)
         if error is None:
-            if not essential:
+            if not isinstance(entry, Begun | Started):  # what is only begun may be what kills
                 self._cell.progressed()
             return
         if isinstance(error, PayloadTooLarge) and not essential:
