@@ -34,13 +34,12 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.property.growing import grown  # noqa: E402
-from tests.property.hunt import Hunt, unlogged  # noqa: E402
+from tests.property.hunt import Hunt, unlogged, virtual_loop  # noqa: E402
 from tests.property.interpreter import Perform  # noqa: E402
 from tests.property.life import KINDS, Order, live, read_witness  # noqa: E402
 from tests.property.plants import PLANTS  # noqa: E402
 from tests.property.shrink import shrunk  # noqa: E402
 from tests.property.trial import Trial, judge, run  # noqa: E402
-from tests.property.virtual_time import VirtualTimeLoop  # noqa: E402
 from tests.property.world import WHERES, Point, Universe  # noqa: E402
 
 from regrow.bus import Address, Bus, EmbeddedServer, Request, encode, headers, open_bus  # noqa: E402
@@ -143,7 +142,7 @@ def _hunted(seeds: range, plant: str) -> _Found:
 def _one(chosen: argparse.Namespace) -> Hunt:
     """One point of one program, in memory."""
     trial = Trial(grown(chosen.program), Point(chosen.write, chosen.where, chosen.again), seed=chosen.program)
-    with unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with unlogged(), asyncio.Runner(loop_factory=virtual_loop) as runner:
         runner.run(run([trial]))
     hunt = Hunt()
     hunt.add([trial])
@@ -158,7 +157,7 @@ def _tell(faults: list[Trial], plant: str | None) -> None:
             _say(f"  {what[:600]}")
     if faults and plant is not None:
         planted = PLANTS[plant]() if plant else contextlib.nullcontext()
-        with planted, unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        with planted, unlogged(), asyncio.Runner(loop_factory=virtual_loop) as runner:
             least = runner.run(shrunk(faults[0]))
         _say(f"the smallest found, death {least.point.where} write {least.point.write}: {least.program}")
         for what in least.wrong[:3]:
@@ -274,12 +273,12 @@ async def _ended(process: ForkServerProcess) -> None:
 
 
 def _in_memory(undisturbed: Trial) -> None:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=virtual_loop) as runner:
         runner.run(run([undisturbed]))
 
 
 def _judge_in_memory(trial: Trial) -> None:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=virtual_loop) as runner:
         runner.run(judge([trial]))
 
 

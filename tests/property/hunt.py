@@ -4,17 +4,22 @@ import asyncio
 import gc
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import structlog
 from tests.property.growing import grown
 from tests.property.trial import Trial, every_point, run
-from tests.property.virtual_time import VirtualTimeLoop
+
+from regrow.testing import VirtualLoop
 
 AT_ONCE = 100
 """Trials that share a host."""
 SNAPSHOTS = (500, 3)
 """Records after which a snapshot is taken, in turn from host to host."""
+THREADS = 256
+THREAD_PATIENCE_S = 0.02
+"""Threads may wait for somebody dead."""
 
 
 class Hunt:
@@ -35,7 +40,7 @@ class Hunt:
         gc.freeze()
         gc.disable()  # between two hosts there is time enough for that
         try:
-            with unlogged(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            with unlogged(), asyncio.Runner(loop_factory=virtual_loop) as runner:
                 runner.run(self._hunt(seeds))
         finally:
             gc.enable()
@@ -70,6 +75,14 @@ class Hunt:
         await run(trials, snapshot_every=every)
         self.add(trials)
         gc.collect()
+
+
+def virtual_loop() -> VirtualLoop:
+    """A loop on which nobody waits for real, not even for the threads of the dead."""
+    loop = VirtualLoop(thread_patience_s=THREAD_PATIENCE_S)
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
+    loop.set_exception_handler(lambda loop, context: None)  # tasks that a program left may fail unseen
+    return loop
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from regrow.actors import Actor, Event, Message, System, command, event, tool
-from regrow.testing import EndlessLoop, Outside, Stalled, in_memory, run_virtual, virtual_time
+from regrow.testing import EndlessLoop, Outside, Stalled, VirtualLoop, in_memory, run_virtual, virtual_time
 
 HOUR_S = 3600.0
 REAL_MONOTONIC = time.monotonic
@@ -52,6 +52,23 @@ async def test_time_stands_still_while_a_thread_works() -> None:
 async def test_a_thread_has_the_real_clock() -> None:
     await asyncio.sleep(HOUR_S)
     assert abs(await asyncio.to_thread(time.monotonic) - REAL_MONOTONIC()) < HOUR_S / 2
+
+
+def test_a_thread_that_waits_for_the_clock_gets_it_where_patience_has_an_end() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+
+        async def an_hour() -> float:
+            await asyncio.sleep(HOUR_S)
+            return loop.time()
+
+        def wait_for_it() -> float:
+            return asyncio.run_coroutine_threadsafe(an_hour(), loop).result()
+
+        return await asyncio.to_thread(wait_for_it)
+
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(thread_patience_s=0.01)) as runner:
+        assert runner.run(main()) == HOUR_S
 
 
 def test_what_would_hang_for_ever_is_said_at_once() -> None:

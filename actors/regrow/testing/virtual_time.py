@@ -24,6 +24,8 @@ RESOLUTION_S = 1e-6
 """Timers closer together than this go off together: far from 0 the clock is no finer."""
 TURNS_MAX = 50_000
 """Turns of the event loop at one moment of virtual time; more are taken for a loop without an end."""
+THREAD_AGAIN_S = 0.002
+"""How long threads are waited for that were waited for in vain just before, where patience has an end."""
 STALL_REAL_S = 1.0
 """How long the loop waits, by the real clock, for a thread that it does not know of before it says that nobody can go on."""
 
@@ -50,8 +52,11 @@ class EndlessLoop(RuntimeError):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop that never sleeps. ``time()`` begins at 0; its wall clock begins when the loop is made."""
 
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
+    def __init__(self, *, thread_patience_s: float | None = None) -> None:
+        """``thread_patience_s``: real time that threads at work are waited for before the clock goes on without them, for
+        threads that themselves wait for the loop; by default until they have ended.
+        """
+        self._jumping = _Jumping(thread_patience_s)
         super().__init__(self._jumping)
         self._began_ns = time.time_ns()
         self._clock_resolution = RESOLUTION_S
@@ -91,11 +96,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class _Jumping(selectors.BaseSelector):
     """A selector that does not wait for time to pass: it lets it have passed."""
 
-    def __init__(self) -> None:
+    def __init__(self, thread_patience_s: float | None) -> None:
         self.now_s = 0.0
         self._turns = 0
         self.threads = 0
         """Threads that work for the loop."""
+        self._patience_s = thread_patience_s
+        self._in_vain = 0
+        """So many threads were waited for last, and none came back."""
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -110,7 +118,7 @@ class _Jumping(selectors.BaseSelector):
         if ready:
             return ready
         if self.threads:
-            return self._real.select(None)
+            return self._wait_for_threads(timeout)
         if len(self._real.get_map()) > 1:  # beside the loop's own pipe
             return self._real_time(timeout)
         if timeout is None:
@@ -135,6 +143,15 @@ class _Jumping(selectors.BaseSelector):
 
     def close(self) -> None:
         self._real.close()
+
+    def _wait_for_threads(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._patience_s is None or timeout is None:
+            return self._real.select(None)
+        ready = self._real.select(THREAD_AGAIN_S if self.threads == self._in_vain else self._patience_s)
+        self._in_vain = 0 if ready else self.threads
+        if not ready:
+            self.now_s += timeout
+        return ready
 
     def _real_time(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         began_s = _clock.monotonic()
