@@ -25,7 +25,7 @@ def among_tasks() -> Lineage:
     """The lineage of a handler that has more tasks than its own."""
     task = asyncio.current_task()
     assert task is not None
-    return Lineage(family={task})
+    return Lineage(family={task: None})
 
 
 async def ask(made: Journal, path: str, seen: list[str], tool: str = "work") -> None:
@@ -130,7 +130,7 @@ async def test_of_two_records_of_one_step_the_later_counts() -> None:
 
 async def test_another_step_than_the_recorded_one_is_drift() -> None:
     made = Journal("k/a", [step("", "first"), step("", "second")])
-    with pytest.raises(Drift, match="k/a has drifted .*: first was recorded, other is wanted") as drift:
+    with pytest.raises(Drift, match=r"k/a has drifted .*: first was recorded, other is wanted") as drift:
         made.recorded(key("", "other"))
     assert (drift.value.actor, drift.value.wanted, drift.value.recorded) == ("k/a", "/other/d/0", "/first/d/0")
     with pytest.raises(Drift, match="first was recorded, other is wanted"):

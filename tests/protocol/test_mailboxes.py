@@ -284,7 +284,7 @@ async def test_of_two_consumers_with_names_of_their_own_one_is_made(nats_bus: Na
     stream, subject = nats_bus.subjects.mail_stream("act"), nats_bus.subjects.stored("act", 3)
 
     async def create(consumer: Consumer) -> dict[str, Any]:
-        body = {"stream_name": stream, "config": consumer.config(subject), "action": "create"}
+        body = {"stream_name": stream, "config": consumer.config(subject, in_memory=True), "action": "create"}
         return await ask(client, f"$JS.API.CONSUMER.CREATE.{stream}.{consumer.name}.{subject}", body)
 
     for _ in range(20):
