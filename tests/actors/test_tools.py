@@ -394,8 +394,9 @@ async def test_an_attempt_needs_both_limits_and_waits_with_full_jitter() -> None
     assert retry.wait_s(2, failed, 8.1, 0.5) is None
     assert retry.wait_s(1, Failure("defect", 500, "x", type="KeyError"), 0.0, 0.0) is None
     assert retry.wait_s(1, Failure(DECLARED, 500, "x", type="NoRoute"), 0.0, 0.0) is None
-    with pytest.raises(ValueError, match="elapsed_s"):
-        Retry(elapsed_s=-1.0)
+    for wrong in ({"elapsed_s": -1.0}, {"elapsed_s": float("inf")}, {"attempts": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Retry(**wrong)  # pyright: ignore[reportArgumentType]
 
 
 @plan
