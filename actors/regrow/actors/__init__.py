@@ -1,8 +1,9 @@
 """The programming model of regrow: actors, messages, events, tools, and the system that runs them."""
 
 from regrow.actors.actor import Actor
-from regrow.actors.administration import Administration, DeletionWaits, NoActor, Purged
+from regrow.actors.administration import Administration, CancellationWaits, DeletionWaits, NoActor, Purged
 from regrow.actors.application import NoApplication, load_system
+from regrow.actors.checking import Finding, check
 from regrow.actors.client import Client
 from regrow.actors.dead_letter import DeadLetter, DeadLetters, NoDeadLetter, NotReplayable
 from regrow.actors.deadline import timeout
@@ -50,6 +51,7 @@ __all__ = [
     "AmbiguousStep",
     "AskFailed",
     "AskTimeout",
+    "CancellationWaits",
     "Client",
     "DeadLetter",
     "DeadLetters",
@@ -58,6 +60,7 @@ __all__ = [
     "Drift",
     "Event",
     "Failure",
+    "Finding",
     "FoldDiffers",
     "HistoryIncomplete",
     "Kind",
@@ -92,6 +95,7 @@ __all__ = [
     "System",
     "Tool",
     "WouldDeadlock",
+    "check",
     "command",
     "current_step",
     "event",

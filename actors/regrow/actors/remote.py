@@ -22,10 +22,6 @@ from regrow.bus import (
 )
 
 NO_RESPONDER_PAUSE_S = 0.1
-MESSAGE = "Rg-Message"
-"""The header with the id of the message in whose turn a tool runs."""
-ATTEMPT = "Rg-Attempt"
-"""The header with the number of the attempt at a step."""
 
 
 def remote_call(bus: Bus) -> Remote:
@@ -38,8 +34,8 @@ def remote_call(bus: Bus) -> Remote:
         given = {
             headers.ACTOR: escape(context.actor),
             headers.STEP: escape(context.key),
-            MESSAGE: escape(context.message) if context.message else "",
-            ATTEMPT: str(context.attempt),
+            headers.TURN_MESSAGE: escape(context.message) if context.message else "",
+            headers.ATTEMPT: str(context.attempt),
         }
         while True:
             left_s = deadline - loop.time()
@@ -79,5 +75,5 @@ def _context(request: Request) -> StepContext:
     """The step for which a tool is called. Raises ValueError for headers that no turn has written."""
     given = request.headers
     actor, key = (unescape(given.get(name, "outside")) for name in (headers.ACTOR, headers.STEP))
-    message = given.get(MESSAGE, "")
-    return StepContext(actor, key, int(given.get(ATTEMPT, "1")), unescape(message) if message else "")
+    message = given.get(headers.TURN_MESSAGE, "")
+    return StepContext(actor, key, int(given.get(headers.ATTEMPT, "1")), unescape(message) if message else "")

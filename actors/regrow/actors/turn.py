@@ -219,7 +219,9 @@ class RunningTurn:
         """
         self._check_checkpoint()
         if self.cancelling is not None:
-            await asyncio.get_running_loop().create_future()  # it is about to be cancelled, behind what is recorded so far
+            await (
+                asyncio.get_running_loop().create_future()
+            )  # it is about to be cancelled, behind what is recorded so far
         entry = Checkpoint(msgspec.Raw(encode_arguments(state, "checkpoint")))
         if self.letter.type == "direct":
             await self._promoted()
