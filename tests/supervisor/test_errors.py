@@ -11,6 +11,8 @@ from regrow.supervisor import (
     StartTimedOut,
     SupervisorError,
 )
+from regrow.supervisor.errors import Died
+from regrow.supervisor.exits import Killed
 
 CAUSE = Crashed(ValueError("bad port"))
 
@@ -23,6 +25,7 @@ CAUSE = Crashed(ValueError("bad port"))
         (NotRunning("root"), "supervisor 'root' has not been started"),
         (StartTimedOut("gateway", 2.5), "child 'gateway' was not ready within 2.5 s"),
         (StartFailed("gateway", CAUSE), "child 'gateway' did not start: it crashed with ValueError: bad port"),
+        (Died(Killed(9)), "it was killed by SIGKILL"),
         (
             RestartIntensityReached("root", "gateway", CAUSE),
             "supervisor 'root' gave up: too many restarts, and child 'gateway' crashed with ValueError: bad port",
@@ -39,6 +42,7 @@ def test_errors_carry_what_they_say_as_fields() -> None:
     assert (gave_up.supervisor, gave_up.child, gave_up.exit) == ("root", "gateway", CAUSE)
     failed = StartFailed("gateway", CAUSE)
     assert (failed.child, failed.cause) == ("gateway", CAUSE)
+    assert Died(Killed(9)).cause == Killed(9)
     late = StartTimedOut("gateway", 2.5)
     assert (late.child, late.timeout_s) == ("gateway", 2.5)
 

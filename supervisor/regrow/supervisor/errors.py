@@ -61,3 +61,14 @@ class RestartIntensityReached(SupervisorError):
         self.supervisor = supervisor
         self.child = child
         self.exit = cause
+
+
+class Died(SupervisorError):
+    """Raised by a child's coroutine to say how it really ended: its supervisor takes `cause` as the child's exit.
+
+    A coroutine that stands for something else, such as a process, ends by this instead of by a crash of its own.
+    """
+
+    def __init__(self, cause: Exit) -> None:
+        super().__init__(f"it {describe(cause)}")
+        self.cause = cause

@@ -1,7 +1,8 @@
 """Why a child died, as frozen values; pure, so that decisions and tests need no task.
 
 The names follow OTP's exit reasons (`normal`, `shutdown`, `killed`, anything else is a crash). `Hung` has no
-counterpart there: Erlang can kill a process, Python cannot kill a task.
+counterpart there: Erlang can kill a process, Python cannot kill a task. Of the causes that OTP does not know none
+is clean: whoever was out of memory, late, preempted or lost has not finished its work.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,61 @@ class Hung:
     waited_s: float
 
 
-Exit = Normal | Shutdown | Crashed | Exited | Killed | Hung
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """It was ended for using more than `limit_bytes`; `peak_bytes` is the most that was seen, where anybody saw it."""
+
+    limit_bytes: int
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """It ran longer than the `timeout_s` seconds it was given, and was ended."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """Its machine was taken away, with `grace_s` seconds of notice; no fault of its own."""
+
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """The node that it ran on is gone or cannot be reached; what became of it there is not known."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """Whoever tried it died of it, `deaths` times in a row, so it is not tried again."""
+
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoProcess:
+    """It never was, or was gone and forgotten: what a monitor or a link of such a one is told (OTP's `noproc`)."""
+
+
+Exit = (
+    Normal
+    | Shutdown
+    | Crashed
+    | Exited
+    | Killed
+    | Hung
+    | OutOfMemory
+    | TimedOut
+    | Preempted
+    | NodeLost
+    | Poison
+    | NoProcess
+)
 
 
 def is_clean(cause: Exit) -> bool:
@@ -73,8 +128,28 @@ def describe(cause: Exit) -> str:
             return f"exited with code {code}"
         case Killed(signal):
             return f"was killed by {_signal_name(signal)}"
+        case Hung(waited_s):
+            return f"did not stop within {waited_s:g} s and was abandoned"
         case _:
-            return f"did not stop within {cause.waited_s:g} s and was abandoned"
+            return _describe_rare(cause)
+
+
+def _describe_rare(cause: OutOfMemory | TimedOut | Preempted | NodeLost | Poison | NoProcess) -> str:
+    match cause:
+        case OutOfMemory(limit_bytes, None):
+            return f"used more memory than its limit of {limit_bytes} bytes"
+        case OutOfMemory(limit_bytes, peak_bytes):
+            return f"used more memory than its limit of {limit_bytes} bytes: {peak_bytes}"
+        case TimedOut(timeout_s):
+            return f"did not finish within {timeout_s:g} s and was ended"
+        case Preempted(grace_s):
+            return f"was preempted with {grace_s:g} s of notice"
+        case NodeLost(node):
+            return f"was lost with its node {node}"
+        case Poison(deaths):
+            return f"was set aside after {deaths} deaths in a row"
+        case NoProcess():
+            return "does not exist"
 
 
 def _signal_name(signal: int) -> str:
