@@ -1,6 +1,7 @@
 """One child alone; the OTP cases sup_stop_timeout, sup_stop_brutal_kill and sup_stop_infinity begin here."""
 
 import asyncio
+from contextvars import copy_context
 
 import pytest
 from structlog.testing import capture_logs
@@ -19,6 +20,7 @@ from regrow.supervisor import (
     StartTimedOut,
 )
 from regrow.supervisor.child import Child
+from regrow.supervisor.deadlines import Deadlines
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,8 +52,9 @@ class Refusing:
 
 def launch(run: Run, *, shutdown: ShutdownTime = 5.0, start_timeout_s: float = 30.0) -> tuple[Child, list[Exit]]:
     exits: list[Exit] = []
-    child = Child(ChildSpec(id="worker", run=run, shutdown=shutdown, start_timeout_s=start_timeout_s), exits.append)
-    child.launch(None, 0)
+    spec = ChildSpec(id="worker", run=run, shutdown=shutdown, start_timeout_s=start_timeout_s)
+    child = Child(spec, "worker", exits.append, Deadlines())
+    child.launch(None, 0, now(), copy_context())
     return child, exits
 
 
@@ -74,8 +77,8 @@ async def test_a_child_is_told_why_it_was_restarted() -> None:
     async def listen(start: Start) -> None:
         told.append(start)
 
-    child = Child(ChildSpec(id="worker", run=listen), lambda cause: None)
-    child.launch(Hung(5.0), 3)
+    child = Child(ChildSpec(id="worker", run=listen), "worker", lambda cause: None, Deadlines())
+    child.launch(Hung(5.0), 3, now(), copy_context())
     await child.wait_started()
     assert [(start.cause, start.restarts) for start in told] == [(Hung(5.0), 3)]
 

@@ -727,8 +727,8 @@ async def test_the_log_names_the_class_of_an_error_and_never_its_text(story: lis
     assert "secret" not in str(logs)
     died = {"event": "child_died", "supervisor": "root", "child": "a", "action": "restart"}
     assert logs == [
-        died | {"log_level": "warning", "cause": "Crashed", "error": "ValueError"},
-        died | {"log_level": "info", "cause": "Normal", "error": None},
+        died | {"log_level": "warning", "cause": "Crashed", "error": "ValueError", "restarts": 0},
+        died | {"log_level": "info", "cause": "Normal", "error": None, "restarts": 1},
         {
             "event": "restart_intensity_reached",
             "log_level": "error",

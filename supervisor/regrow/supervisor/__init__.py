@@ -2,8 +2,10 @@
 
 from regrow.supervisor.backoff import Backoff
 from regrow.supervisor.decision import Action, decide
+from regrow.supervisor.dynamic import DynamicSupervisor
 from regrow.supervisor.errors import (
     AlreadyRunning,
+    Died,
     DuplicateChild,
     InvalidOption,
     NotRunning,
@@ -12,39 +14,108 @@ from regrow.supervisor.errors import (
     StartTimedOut,
     SupervisorError,
 )
-from regrow.supervisor.exits import Crashed, Exit, Exited, Hung, Killed, Normal, Shutdown, describe
+from regrow.supervisor.exits import (
+    Crashed,
+    Exit,
+    Exited,
+    Hung,
+    Killed,
+    NodeLost,
+    NoProcess,
+    Normal,
+    OutOfMemory,
+    Poison,
+    Preempted,
+    Shutdown,
+    TimedOut,
+    describe,
+)
+from regrow.supervisor.info import ChildCounts, ChildInfo, ChildState, ChildType, Detail, Insight, TreeInfo
 from regrow.supervisor.intensity import Intensity, admit
-from regrow.supervisor.spec import ChildSpec, Restart, Run, ShutdownTime, Start, check_children
+from regrow.supervisor.mortal import ExitSignal, Mortal, Trap
+from regrow.supervisor.partition import PartitionSupervisor, Supervised
+from regrow.supervisor.refusals import (
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    ChildNotFound,
+    ChildNotRunning,
+    ChildRefused,
+    ChildRestarting,
+    ChildRunning,
+    MaxChildrenReached,
+    SupervisorStopped,
+)
+from regrow.supervisor.spec import (
+    BackoffRule,
+    ChildSpec,
+    Restart,
+    RestartRule,
+    Run,
+    ShutdownTime,
+    Start,
+    check_children,
+)
+from regrow.supervisor.strategy import AutoShutdown, Strategy
 from regrow.supervisor.supervisor import Supervisor
-from regrow.supervisor.tree import ChildInfo, ChildState
 
 __all__ = [
     "Action",
     "AlreadyRunning",
+    "AutoShutdown",
     "Backoff",
+    "BackoffRule",
+    "ChildAlreadyPresent",
+    "ChildAlreadyStarted",
+    "ChildCounts",
     "ChildInfo",
+    "ChildNotFound",
+    "ChildNotRunning",
+    "ChildRefused",
+    "ChildRestarting",
+    "ChildRunning",
     "ChildSpec",
     "ChildState",
+    "ChildType",
     "Crashed",
+    "Detail",
+    "Died",
     "DuplicateChild",
+    "DynamicSupervisor",
     "Exit",
+    "ExitSignal",
     "Exited",
     "Hung",
+    "Insight",
     "Intensity",
     "InvalidOption",
     "Killed",
+    "MaxChildrenReached",
+    "Mortal",
+    "NoProcess",
+    "NodeLost",
     "Normal",
     "NotRunning",
+    "OutOfMemory",
+    "PartitionSupervisor",
+    "Poison",
+    "Preempted",
     "Restart",
     "RestartIntensityReached",
+    "RestartRule",
     "Run",
     "Shutdown",
     "ShutdownTime",
     "Start",
     "StartFailed",
     "StartTimedOut",
+    "Strategy",
+    "Supervised",
     "Supervisor",
     "SupervisorError",
+    "SupervisorStopped",
+    "TimedOut",
+    "Trap",
+    "TreeInfo",
     "admit",
     "check_children",
     "decide",

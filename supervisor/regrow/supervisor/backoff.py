@@ -27,10 +27,12 @@ class Backoff:
 
     def delay_s(self, attempt: int, draw: float) -> float:
         """Seconds to wait before restart number `attempt` in a row (from 0), for a `draw` in [0, 1)."""
+        if not self.first_s:
+            return 0.0
         try:
             ceiling_s = min(self.max_s, self.first_s * self.factor**attempt)
         except OverflowError:
-            ceiling_s = self.max_s if self.first_s else 0.0
+            ceiling_s = self.max_s
         return ceiling_s * draw
 
     def is_over(self, ran_s: float) -> bool:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from regrow.supervisor.backoff import Backoff
 from regrow.supervisor.exits import Exit, is_clean
-from regrow.supervisor.spec import Restart
+from regrow.supervisor.spec import BackoffRule, Restart, RestartRule
 
 Action = Literal["restart", "remove"]
 
@@ -19,6 +20,17 @@ _ACTIONS: Mapping[tuple[Restart, bool], Action] = {
 }
 
 
-def decide(restart: Restart, cause: Exit) -> Action:
-    """What to do with a child of this restart type that ended so."""
-    return _ACTIONS[restart, is_clean(cause)]
+def decide(restart: RestartRule, cause: Exit) -> Action:
+    """What to do with a child of this restart type, or of this rule, that ended so."""
+    kind = restart_type(restart, cause)
+    return "restart" if kind == "permanent" else _ACTIONS[kind, is_clean(cause)]
+
+
+def restart_type(restart: RestartRule, cause: Exit) -> Restart:
+    """The restart type that holds for a death of this cause."""
+    return restart(cause) if callable(restart) else restart
+
+
+def backoff_for(backoff: BackoffRule, cause: Exit) -> Backoff:
+    """The backoff that holds after a death of this cause."""
+    return backoff if isinstance(backoff, Backoff) else backoff(cause)

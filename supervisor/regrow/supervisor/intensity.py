@@ -1,6 +1,7 @@
-"""How many restarts a supervisor tries before it gives up; a pure sliding window."""
+"""How many restarts a supervisor tries before it gives up; a sliding window, pure, and one that is kept."""
 
 import math
+from collections import deque
 from dataclasses import KW_ONLY, dataclass
 
 from regrow.supervisor.errors import InvalidOption
@@ -32,3 +33,26 @@ def admit(window: tuple[float, ...], now: float, intensity: Intensity) -> tuple[
     """
     recent = (*(at for at in window if now - at <= intensity.per_s), now)
     return recent if len(recent) <= intensity.limit else None
+
+
+class Window:
+    """The same rule over a window that is kept: a restart costs the same however many are allowed.
+
+    It holds the times of the restarts of the last `per_s` seconds, so at most `limit` of them.
+    """
+
+    __slots__ = ("_intensity", "_times")
+
+    def __init__(self, intensity: Intensity) -> None:
+        self._intensity = intensity
+        self._times: deque[float] = deque()
+
+    def admit(self, now: float) -> bool:
+        """True when a restart at `now` is allowed, which then counts; `now` never goes back."""
+        times, per_s = self._times, self._intensity.per_s
+        while times and now - times[0] > per_s:
+            times.popleft()
+        if len(times) >= self._intensity.limit:
+            return False
+        times.append(now)
+        return True

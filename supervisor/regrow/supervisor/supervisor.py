@@ -1,23 +1,22 @@
-"""The one_for_one supervisor: it starts children in order, restarts those that die, stops them in reverse.
+"""The supervisor of children that are known by name: they start in order, are restarted together or alone, stop in reverse."""
 
-The tree runs in a task that the supervisor owns from entering to leaving; each child runs in one of its own,
-and the death of one does not touch the others.
-"""
-
-import asyncio
 import random
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import get_args
 
-from regrow.supervisor.errors import AlreadyRunning, NotRunning
+from regrow.supervisor.errors import InvalidOption, StartFailed
 from regrow.supervisor.intensity import Intensity
-from regrow.supervisor.spec import ChildSpec, Restart, Start, check_children
-from regrow.supervisor.tree import ChildInfo, Tree
+from regrow.supervisor.lifetime import Lifetime
+from regrow.supervisor.mortal import Mortal
+from regrow.supervisor.refusals import ChildAlreadyPresent, ChildAlreadyStarted, ChildRestarting, ChildRunning
+from regrow.supervisor.slot import Slot
+from regrow.supervisor.spec import ChildSpec, check_children
+from regrow.supervisor.strategy import AutoShutdown, Strategy
+from regrow.supervisor.tree import Rules
 
 
-class Supervisor:
-    """Children that are restarted when they die, each on its own (one_for_one).
+class Supervisor(Lifetime):
+    """Children that are restarted when they die.
 
         async with Supervisor("root", children=[ChildSpec(id="gateway", run=serve)]) as tree:
             await tree.wait_stopped()
@@ -28,8 +27,20 @@ class Supervisor:
     `RestartIntensityReached` is raised by `wait_stopped` and by leaving, with the last child's error as its
     cause.
 
-    A supervisor whose children are all gone goes on, as in OTP. One that has stopped may be started again and
-    begins afresh, which is how `child_spec()` makes it a child of another. `draw` gives the backoff's jitter.
+    `strategy`: a child that died is restarted alone (one_for_one), with all others (one_for_all), or with those
+    started after it (rest_for_one). The others are stopped first, in reverse; after the backoff all are started
+    in order, each when the one before it is ready. Temporary ones among them do not come back.
+
+    `auto_shutdown`: a significant child that ended, and is not restarted, ends the supervisor (any_significant),
+    or does so when it was the last of them (all_significant). That is a clean end: nothing is raised.
+
+    A supervisor whose children are all gone otherwise goes on, as in OTP. One that has stopped may be started
+    again and begins afresh, which is how `child_spec()` makes it a child of another. `draw` gives the backoff's
+    jitter.
+
+    The calls on children wait for their turn: one at a time, in order, between two deaths. A caller that is
+    cancelled while it waits does not undo what has begun. A child may not make them before it is ready: the
+    supervisor is waiting for it.
     """
 
     def __init__(
@@ -37,100 +48,92 @@ class Supervisor:
         name: str,
         *,
         children: Sequence[ChildSpec],
+        strategy: Strategy = "one_for_one",
         intensity: Intensity = Intensity(),  # noqa: B008 - a frozen value
+        auto_shutdown: AutoShutdown = "never",
         draw: Callable[[], float] = random.random,
     ) -> None:
-        check_children(children)
-        self.name = name
-        self._specs = tuple(children)
-        self._intensity = intensity
-        self._draw = draw
-        self._tree: Tree | None = None
-        self._task: asyncio.Task[NoReturn] | None = None
+        _check(name, "strategy", strategy, get_args(Strategy))
+        _check(name, "auto_shutdown", auto_shutdown, get_args(AutoShutdown))
+        check_children(children, auto_shutdown)
+        rules = Rules(intensity=intensity, strategy=strategy, auto_shutdown=auto_shutdown)
+        super().__init__(name, children, rules, draw)
 
-    async def __aenter__(self) -> Self:
-        if self._task is not None and not self._task.done():
-            raise AlreadyRunning(self.name)
-        self._tree = tree = Tree(self.name, self._specs, self._intensity, self._draw)
-        self._task = asyncio.create_task(tree.run(), name=f"supervisor {self.name}")
-        self._task.add_done_callback(lambda _: tree.settled.set())
-        try:
-            await tree.settled.wait()
-        except asyncio.CancelledError:
-            await self._finish()
-            raise
-        if tree.is_stopping:
-            await self._finish()
-            await self.wait_stopped()
-        return self
+    async def start_child(self, spec: ChildSpec) -> Mortal:
+        """Add a child as the last one and start it: returns when it is ready, or has finished.
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._finish()
-        if error is None:
-            await self.wait_stopped()
-
-    async def run(self, start: Start) -> None:
-        """Run as a child: ready when all children are, gone when stopped, dead when it gave up."""
-        async with self:
-            start.ready()
-            await self.wait_stopped()
-
-    def child_spec(self, *, restart: Restart = "permanent") -> ChildSpec:
-        """This supervisor as a child of another, which gives it all the time its own children may take."""
-        return ChildSpec(
-            id=self.name,
-            run=self.run,
-            restart=restart,
-            shutdown="infinity",
-            # A second more than theirs, so that the timeout that is seen is the one of the child at fault.
-            start_timeout_s=sum(spec.start_timeout_s for spec in self._specs) + 1.0,
-        )
-
-    async def wait_stopped(self) -> None:
-        """Return when all children have been stopped; raises what the supervisor gave up with."""
-        task = self._started_task()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-
-    async def stop(self) -> None:
-        """Stop all children in reverse and return when that is done.
-
-        May be called more than once, and by a child, which is then cancelled while it waits here. Raises
-        nothing of what the supervisor may have given up with.
+        Raises `ChildAlreadyStarted` and `ChildAlreadyPresent` for an id that is taken, `InvalidOption` for a
+        significant child that may not be, `StartFailed` when it died before it was ready and is not added.
         """
-        task = self._ask_to_stop()
-        await asyncio.wait([task])
+        check_children((spec,), self._rules.auto_shutdown)
+        tree = self._running_tree()
 
-    def which_children(self) -> tuple[ChildInfo, ...]:
-        """Every child in start order; a temporary one that has ended is no longer listed, as in OTP."""
-        return () if self._tree is None else self._tree.which_children()
-
-    def _started_task(self) -> asyncio.Task[NoReturn]:
-        if self._task is None:
-            raise NotRunning(self.name)
-        return self._task
-
-    def _ask_to_stop(self) -> asyncio.Task[NoReturn]:
-        task = self._started_task()
-        # A second cancellation would interrupt the stopping itself.
-        if self._tree is not None and not self._tree.is_stopping:
-            self._tree.is_stopping = True
-            task.cancel()
-        return task
-
-    async def _finish(self) -> None:
-        """Stop, and wait for the end through any cancellation, which is passed on afterwards."""
-        task = self._ask_to_stop()
-        interrupted: asyncio.CancelledError | None = None
-        while not task.done():
+        async def start() -> Mortal:
+            if (known := tree.slots.get(spec.id)) is not None:
+                taken = ChildAlreadyStarted if known.child is not None else ChildAlreadyPresent
+                raise taken(self.name, spec.id)
+            slot = tree.add(spec, spec.id)
             try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                interrupted = error
-        if not task.cancelled():
-            task.exception()  # seen, also where an error of the body is the one that goes on
-        if interrupted is not None:
-            raise interrupted
+                return await self._launch(slot)
+            except StartFailed:
+                del tree.slots[spec.id]
+                raise
+
+        return await tree.request(start)
+
+    async def terminate_child(self, id: str) -> None:  # noqa: A002 - OTP's word, and the spec's
+        """Stop a child; it stays in the list as stopped, a temporary one is forgotten. Returns when it has gone.
+
+        One that waits for its restart does not come back. No other child is concerned, whatever the strategy.
+        Raises `ChildNotFound`.
+        """
+        tree = self._running_tree()
+
+        async def terminate() -> None:
+            await tree.stop((self._slot(id),))
+
+        await tree.request(terminate)
+
+    async def restart_child(self, id: str) -> Mortal:  # noqa: A002
+        """Start a child that is stopped; returns when it is ready, or has finished.
+
+        Raises `ChildRunning`, `ChildRestarting`, `ChildNotFound`, and `StartFailed` when it died before it was
+        ready; then it stays stopped.
+        """
+
+        async def restart() -> Mortal:
+            return await self._launch(self._stopped(id))
+
+        return await self._running_tree().request(restart)
+
+    async def delete_child(self, id: str) -> None:  # noqa: A002
+        """Forget a child that is stopped. Raises `ChildRunning`, `ChildRestarting`, `ChildNotFound`."""
+        tree = self._running_tree()
+
+        async def delete() -> None:
+            del tree.slots[self._stopped(id).name]
+
+        await tree.request(delete)
+
+    def _stopped(self, id: str) -> Slot:  # noqa: A002
+        slot = self._slot(id)
+        if slot.restarting:
+            raise ChildRestarting(self.name, id)
+        if slot.child is not None:
+            raise ChildRunning(self.name, id)
+        return slot
+
+    async def _launch(self, slot: Slot) -> Mortal:
+        tree = self._running_tree()
+        child = tree.launch(slot)
+        try:
+            await child.wait_started()
+        except StartFailed:
+            tree.close(slot)
+            raise
+        return child
+
+
+def _check(name: str, option: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InvalidOption(f"supervisor {name!r}: {option} must be one of {', '.join(allowed)}, not {value!r}")
