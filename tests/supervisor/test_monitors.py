@@ -129,18 +129,24 @@ async def test_a_cancelled_wait_leaves_the_monitor_in_place() -> None:
 
 
 async def test_a_hundred_thousand_monitors_taken_back_leave_nothing() -> None:
-    async with processes() as space:
-        process = space.spawn(wait)
-        watching: list[Monitor] = [monitor(process) for _ in range(100_000)]
-        demonitor(watching.pop(50_000))
-        while watching:
-            demonitor(watching.pop())
-        assert process.watchers == 0
-        gc.disable()  # what goes now goes without the collector: there is no cycle
-        try:
-            assert not [one for one in gc.get_objects() if isinstance(one, Monitor)]
-        finally:
-            gc.enable()
+    gc.collect()
+    gc.disable()  # what goes from now on goes without the collector: there is no cycle
+    try:
+        before = monitors_in_memory()
+        async with processes() as space:
+            process = space.spawn(wait)
+            watching = [monitor(process) for _ in range(100_000)]
+            assert monitors_in_memory() == before + 100_000
+            while watching:
+                watching.pop().demonitor()
+            assert process.watchers == 1  # its space's
+            assert monitors_in_memory() == before
+    finally:
+        gc.enable()
+
+
+def monitors_in_memory() -> int:
+    return sum(isinstance(each, Monitor) for each in gc.get_objects())
 
 
 async def test_a_monitor_that_was_told_does_not_hold_the_dead() -> None:
