@@ -1,0 +1,181 @@
+"""The hang detector: a thread that sees when an event loop does not go round, and says which line it is in.
+
+The thread asks the loop for a sign of life, twice in `blocked_after_s`. It reads the stack of the loop's thread and which task
+runs there; it never touches either. Where one task blocks, all of the loop stand still: the name of the task is the culprit's.
+
+What it cannot do: while C code holds the GIL no Python thread runs, this one neither. It notices afterwards that itself
+stood still, and says so with what it then finds. For a process that may never come back from such a place,
+`faulthandler.dump_traceback_later` works without the GIL; there is one for the whole process, so arming it is the program's.
+"""
+
+import asyncio
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Final, Self
+
+import structlog
+
+from regrow.supervisor.errors import InvalidOption
+
+_log: Final = structlog.get_logger(__name__)
+
+FRAMES_MAX: Final = 24
+"""Frames of a blocking stack that are shown, the innermost ones."""
+_LIBRARIES: Final = tuple(sorted({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
+_OURS: Final = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The event loop has not gone round for `blocked_s` seconds, and goes on not doing so.
+
+    `at` is the innermost line that belongs to no library, `stack` all lines, innermost first: never the value of a
+    variable. `task` is the name of the task that runs, None for a plain callback. `paused_s`: for how long the
+    watchdog itself could not run meanwhile, because the process was stopped or C code held the GIL.
+    """
+
+    blocked_s: float
+    task: str | None
+    at: str
+    stack: tuple[str, ...]
+    paused_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unblocked:
+    """The event loop goes round again after `blocked_s` seconds; `blocked` is what was found, None where it was too short."""
+
+    blocked_s: float
+    blocked: Blocked | None
+
+
+Listener = Callable[[Blocked | Unblocked], None]
+
+
+class Watchdog:
+    """Watches the event loop in which its block is entered, until that is left.
+
+        async with Watchdog():
+            ...
+
+    A blocking of 1.5 times `blocked_after_s` seconds is always noticed, one that is shorter than `blocked_after_s` never.
+    Each is logged twice, as `event_loop_blocked` and `event_loop_unblocked`, and told to `listener`, which is called in
+    the watchdog's thread and must not raise.
+    """
+
+    def __init__(self, *, blocked_after_s: float = 0.25, listener: Listener | None = None) -> None:
+        if not 0 < blocked_after_s < threading.TIMEOUT_MAX:
+            raise InvalidOption(f"blocked_after_s must be a positive number of seconds, not {blocked_after_s}")
+        self._after_s = blocked_after_s
+        self._listener = listener
+        self._left = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pulse: _Pulse | None = None
+        self._found: Blocked | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._thread is not None:
+            raise InvalidOption("this watchdog is on watch already; make another one")
+        self._left.clear()
+        self._pulse = _Pulse(asyncio.get_running_loop())
+        self._thread = threading.Thread(target=self._watch, args=(self._pulse, threading.get_ident()), name="watchdog")
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._left.set()
+            thread.join()  # it waits for nothing but this
+
+    def _watch(self, pulse: "_Pulse", ident: int) -> None:
+        tick_s, main = self._after_s / 2, threading.main_thread()
+        pulse.ask()
+        planned = time.monotonic() + tick_s
+        # A main thread that ends without leaving the block must not wait for this one.
+        while not self._left.wait(max(0.0, planned - time.monotonic())) and main.is_alive():
+            now = time.monotonic()
+            self._look(pulse, ident, now, now - planned)
+            planned = now + tick_s
+
+    def _look(self, pulse: "_Pulse", ident: int, now: float, late_s: float) -> None:
+        if not pulse.is_open:
+            self._close(pulse.took_s)
+            pulse.ask()
+        elif self._found is None and now - pulse.asked_at >= self._after_s:
+            found = _find(pulse, ident, now - pulse.asked_at, late_s if late_s >= self._after_s else 0.0)
+            if pulse.is_open and found is not None:  # else the stack may be of what came after
+                self._found = found
+                self._report(found)
+
+    def _close(self, took_s: float) -> None:
+        found, self._found = self._found, None
+        if found is not None or took_s >= self._after_s:
+            self._report(Unblocked(took_s, found))
+
+    def _report(self, report: Blocked | Unblocked) -> None:
+        match report:
+            case Blocked():
+                _log.warning(
+                    "event_loop_blocked",
+                    blocked_s=round(report.blocked_s, 3),
+                    task=report.task,
+                    at=report.at,
+                    stack=report.stack,
+                    paused_s=round(report.paused_s, 3),
+                )
+            case Unblocked(blocked_s, found):
+                task, at = (found.task, found.at) if found is not None else (None, None)
+                _log.warning("event_loop_unblocked", blocked_s=round(blocked_s, 3), task=task, at=at)
+        if self._listener is not None:
+            self._listener(report)
+
+
+class _Pulse:
+    """A question to the loop, which it answers when it goes round."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.asked_at = 0.0
+        self.took_s = 0.0
+        self.is_open = False
+
+    def ask(self) -> None:
+        self.is_open, self.asked_at = True, time.monotonic()
+        try:
+            self.loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:  # the loop was closed: nobody can be blocked in it
+            self.is_open, self.took_s = False, 0.0
+
+    def _answer(self) -> None:
+        self.took_s = time.monotonic() - self.asked_at
+        self.is_open = False
+
+
+def _find(pulse: _Pulse, ident: int, blocked_s: float, paused_s: float) -> Blocked | None:
+    """What the loop's thread is in now; None when that thread is gone."""
+    frame = sys._current_frames().get(ident)  # pyright: ignore[reportPrivateUsage]  # there is no other way to another thread's stack
+    task = asyncio.current_task(pulse.loop)
+    if frame is None:
+        return None
+    lines = tuple(_lines(frame))
+    at = next((line for line, is_users in lines if is_users), lines[0][0])
+    stack = tuple(line for line, _ in lines[:FRAMES_MAX])
+    return Blocked(blocked_s, task.get_name() if task is not None else None, at, stack, paused_s)
+
+
+def _lines(frame: FrameType | None) -> Iterator[tuple[str, bool]]:
+    """Each frame as text, innermost first, and whether it belongs to no library."""
+    while frame is not None:
+        code = frame.f_code
+        is_users = not code.co_filename.startswith(("<", _OURS, *_LIBRARIES))
+        yield f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}", is_users
+        frame = frame.f_back
