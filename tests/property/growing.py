@@ -1,7 +1,8 @@
 """Programs that seeds grow.
 
 Every program keeps to what replay promises: whoever races ends with a step, waits of its own between two steps are a few turns of
-the event loop, and a timeout either never fires or guards something that never ends.
+the event loop, and a timeout either never fires or guards something that never ends. Under a real clock those that fire are
+``regrow.actors.timeout``: how far a program comes beside a plain one is no step, and in a replay less time passes.
 """
 
 import random
@@ -14,6 +15,7 @@ from tests.property.programs import (
     Catch,
     Compensate,
     Completed,
+    Deadline,
     Gather,
     Generate,
     Group,
@@ -39,17 +41,13 @@ class Place(msgspec.Struct, frozen=True):
     """Somebody may be waiting for it to end, or cancel it."""
     looped: bool = False
     """It runs more than once: no task of it may outlive its round, for the next one makes the same calls."""
-    parallel: bool = False
-    timed: bool = False
-    """A timeout that fires is around it."""
 
     def below(self, **changed: bool) -> "Place":
         return msgspec.structs.replace(self, depth=self.depth + 1, **changed)
 
 
 class Grower:
-    """Grows one program. ``real_clock``: no two timeouts may run at once. In a replay plain ones wait their time again, and what
-    lay between the ends of two, an append perhaps, takes none; and how far a task comes beside one is no step."""
+    """Grows one program. ``real_clock``: the same, but no plain timeout fires."""
 
     DEPTH_MAX = 3
 
@@ -107,7 +105,7 @@ class Grower:
         return 10 + self._arguments
 
     def _tasks(self, place: Place, *, raced: bool) -> tuple[Node, ...]:
-        below = place.below(raced=place.raced or raced, parallel=True)
+        below = place.below(raced=place.raced or raced)
         return tuple(self._sequence(below, self._draw.randint(1, 2)) for _ in range(self._draw.randint(2, 3)))
 
     def _gather(self, place: Place) -> Node:
@@ -126,22 +124,18 @@ class Grower:
         return Completed(parts, self._draw.randint(1, len(parts)), self._draw.random() < 0.5)
 
     def _timeout(self, place: Place) -> Node:
-        fires = (
-            self._draw.random() < 0.5
-            and not (self._real_clock and (place.parallel or place.timed))
-            and not self._threads
-        )
+        fires = self._draw.random() < 0.5 and not self._threads
         after_s = self._draw.uniform(0.0, 0.005) if fires else 3600.0
-        below = place.below(raced=place.raced or fires, looped=place.looped or fires, timed=place.timed or fires)
+        below = place.below(raced=place.raced or fires, looped=place.looped or fires)
         body = self._sequence(below, self._draw.randint(1, 2))
-        return Timeout(body, self._fresh(), after_s, fires, self._draw.random() < 0.4)
+        by: Deadline = self._draw.choice(("timeout", "wait_for", "durable"))
+        return Timeout(body, self._fresh(), after_s, fires, "durable" if fires and self._real_clock else by)
 
     def _shield(self, place: Place) -> Node:
-        if self._real_clock and (place.parallel or place.timed):
-            return self._gather(place)
-        below = place.below(raced=True, parallel=True)
+        below = place.below(raced=True)
         body, late = self._sequence(below, self._draw.randint(1, 2)), self._sequence(below, 1)
-        return Shield(body, late, self._draw.uniform(0.001, 0.005), self._draw.random() < 0.7 or self._real_clock)
+        awaited, durable = self._draw.random() < 0.7, self._draw.random() < 0.5
+        return Shield(body, late, self._draw.uniform(0.001, 0.005), awaited, durable or self._real_clock)
 
     def _repeat(self, place: Place) -> Node:
         return Repeat(self._sequence(place.below(looped=True), self._draw.randint(1, 2)), self._draw.randint(2, 3))

@@ -1,4 +1,4 @@
-"""The actor whose handler runs a random program with plain asyncio."""
+"""The actor whose handler runs a random program with plain asyncio and durable timeouts."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
@@ -27,7 +27,7 @@ from tests.property.programs import (
 )
 from tests.property.tools import TICKS, TOOLS, Peer, Planned, Poke, Run, Scene, hang, running, work
 
-from regrow.actors import Actor, Event, Message, command, event
+from regrow.actors import Actor, Event, Message, command, event, timeout
 
 NEVER_S = 3600.0
 
@@ -219,11 +219,15 @@ class Task:
                 await hang(node.argument)
 
         try:
-            if node.waits_for:
-                await asyncio.wait_for(guarded(), node.after_s)
-            else:
-                async with asyncio.timeout(node.after_s):
-                    await guarded()
+            match node.by:
+                case "wait_for":
+                    await asyncio.wait_for(guarded(), node.after_s)
+                case "timeout":
+                    async with asyncio.timeout(node.after_s):
+                        await guarded()
+                case "durable":
+                    async with timeout(node.after_s):
+                        await guarded()
         except TimeoutError:
             if not node.fires:
                 raise
@@ -243,7 +247,7 @@ class Task:
 
         task = _started(shielded())
         try:
-            async with asyncio.timeout(node.after_s):
+            async with timeout(node.after_s) if node.durable else asyncio.timeout(node.after_s):
                 await asyncio.shield(task)
         except TimeoutError:
             self.note("not waited for")

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 Losers = Literal["cancel", "await", "leave"]
+Deadline = Literal["timeout", "wait_for", "durable"]
 Kind = Literal["work", "look", "thread", "flaky", "route", "burst", "own"]
 
 
@@ -71,13 +72,13 @@ class Completed(Part, frozen=True):
 
 
 class Timeout(Part, frozen=True):
-    """``asyncio.timeout`` or ``wait_for``. One that fires guards the body and then a step that never ends."""
+    """``asyncio.timeout``, ``wait_for`` or ``regrow.actors.timeout``. One that fires guards the body and then a step that never ends."""
 
     body: "Node"
     argument: int
     after_s: float
     fires: bool = False
-    waits_for: bool = False
+    by: Deadline = "timeout"
 
 
 class Shield(Part, frozen=True):
@@ -87,6 +88,7 @@ class Shield(Part, frozen=True):
     late: "Node"
     after_s: float
     awaited: bool = True
+    durable: bool = False
 
 
 class Repeat(Part, frozen=True):
