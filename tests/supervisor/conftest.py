@@ -33,3 +33,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 @pytest.hookimpl
 def pytest_asyncio_loop_factories() -> Mapping[str, type[asyncio.AbstractEventLoop]]:
     return {"virtual": VirtualTimeLoop}
+
+
+@pytest.fixture
+def story() -> list[str]:
+    """What the puppets of a test tell of who came and went."""
+    return []

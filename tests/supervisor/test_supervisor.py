@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
+from tests.supervisor.puppet import AT_ONCE, Puppet, now, settle
 
 from regrow.supervisor import (
     AlreadyRunning,
@@ -28,57 +29,11 @@ from regrow.supervisor import (
     Supervisor,
 )
 
-AT_ONCE = Backoff(first_s=0)
 OFTEN = Intensity(1000, per_s=1.0)
-
-
-class Puppet:
-    """A child that does what the test says; all puppets of a test tell one story of who came and went."""
-
-    def __init__(self, name: str, story: list[str]) -> None:
-        self.name = name
-        self.starts: list[Start] = []
-        self._story = story
-        self._came = asyncio.Event()
-        self._fate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def run(self, start: Start) -> None:
-        self._fate = asyncio.get_running_loop().create_future()
-        self._story.append(f"{self.name} came")
-        self.starts.append(start)
-        self._came.set()
-        start.ready()
-        try:
-            await self._fate
-        finally:
-            self._story.append(f"{self.name} went")
-
-    def finish(self) -> None:
-        self._fate.set_result(None)
-
-    def crash(self, error: Exception) -> None:
-        self._fate.set_exception(error)
-
-    async def wait_came(self, times: int) -> None:
-        while len(self.starts) < times:
-            self._came.clear()
-            await self._came.wait()
-
-    def spec(self, restart: Restart = "permanent", backoff: Backoff = AT_ONCE) -> ChildSpec:
-        return ChildSpec(id=self.name, run=self.run, restart=restart, backoff=backoff)
-
-
-@pytest.fixture
-def story() -> list[str]:
-    return []
 
 
 def crash(puppet: Puppet) -> None:
     puppet.crash(ValueError())
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def failing(error: BaseException) -> Run:
@@ -90,11 +45,6 @@ def failing(error: BaseException) -> Run:
 
 async def never_ready(start: Start) -> None:
     await asyncio.Event().wait()
-
-
-async def settle() -> None:
-    """Let everything happen that needs no time, and a hundredth of a second's worth of what does."""
-    await asyncio.sleep(0.01)
 
 
 # Starting

@@ -40,14 +40,23 @@ class Child:
         "exit",
         "insight",
         "name",
+        "place",
         "ready_at",
         "spec",
         "trap",
     )
 
-    def __init__(self, spec: ChildSpec, name: str, on_exit: Callable[[Exit], None], deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        name: str,
+        on_exit: Callable[[Exit], None],
+        deadlines: Deadlines,
+        place: object = None,
+    ) -> None:
         self.spec = spec
         self.name = name
+        self.place = place  # what it has in common with the incarnations before and after it
         self.exit: Exit | None = None
         self.ready_at: float | None = None  # the loop's time
         self.insight: Insight | None = None

@@ -4,11 +4,12 @@ import itertools
 import random
 from collections.abc import Callable
 
+from regrow.supervisor.child import Child
 from regrow.supervisor.errors import InvalidOption, StartFailed
 from regrow.supervisor.intensity import Intensity
 from regrow.supervisor.lifetime import Lifetime
 from regrow.supervisor.mortal import Mortal
-from regrow.supervisor.refusals import MaxChildrenReached, SupervisorStopped
+from regrow.supervisor.refusals import ChildNotFound, MaxChildrenReached, SupervisorStopped
 from regrow.supervisor.spec import ChildSpec, Run, check_children
 from regrow.supervisor.strategy import all_at_once
 from regrow.supervisor.tree import Rules
@@ -68,9 +69,12 @@ class DynamicSupervisor(Lifetime):
     async def terminate_child(self, child: Mortal | str) -> None:
         """Stop a child, given by its handle or name, and forget it; returns when it has gone.
 
-        A handle stands for the child through all its restarts. Raises `ChildNotFound`.
+        A handle stands for the child through all its restarts, and for no other that got its name later. Raises
+        `ChildNotFound`.
         """
         slot = self._slot(child if isinstance(child, str) else child.name)
+        if isinstance(child, Child) and child.place is not slot:
+            raise ChildNotFound(self.name, child.name)
         tree = self._running_tree()
         slot.leaving = True
         slot.settle()

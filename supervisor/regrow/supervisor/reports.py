@@ -21,11 +21,12 @@ _Key = tuple[str, type[Exit], type[BaseException] | None, str]
 class _Repeats:
     """How often the same came again since the last line about it, and the last of them."""
 
-    __slots__ = ("cause", "count", "slot")
+    __slots__ = ("cause", "child", "count", "restarts")
 
-    def __init__(self, slot: Slot, cause: Exit) -> None:
-        self.slot = slot
+    def __init__(self, child: str, cause: Exit) -> None:
+        self.child = child
         self.cause = cause
+        self.restarts = 0
         self.count = 0
 
 
@@ -47,12 +48,12 @@ class Reports:
         key = (slot.spec.id, type(cause), error, action)
         if (seen := self._seen.get(key)) is not None:
             seen.count += 1
-            seen.slot, seen.cause = slot, cause
+            seen.child, seen.cause, seen.restarts = slot.name, cause, slot.restarts
             return
-        self._seen[key] = _Repeats(slot, cause)
+        self._seen[key] = _Repeats(slot.name, cause)
         if self._timer is None:
             self._arm()
-        self._log(slot, cause, action)
+        self._log(slot.name, cause, slot.restarts, action)
 
     def close(self) -> None:
         """Say what was counted, and set no timer any more."""
@@ -74,22 +75,22 @@ class Reports:
     def _flush(self) -> None:
         for key, seen in list(self._seen.items()):
             if seen.count:
-                self._log(seen.slot, seen.cause, key[3], seen.count)
+                self._log(seen.child, seen.cause, seen.restarts, key[3], seen.count)
                 seen.count = 0
             else:
                 del self._seen[key]
 
-    def _log(self, slot: Slot, cause: Exit, action: str, repeated: int = 0) -> None:
+    def _log(self, child: str, cause: Exit, restarts: int, action: str, repeated: int = 0) -> None:
         log = _log.warning if not is_clean(cause) else _log.debug if action == "remove" else _log.info
         error = type(cause.error).__name__ if isinstance(cause, Crashed) else None
         more = {"repeated": repeated} if repeated else {}
         log(
             "child_died",
             supervisor=self._supervisor,
-            child=slot.name,
+            child=child,
             cause=type(cause).__name__,
             error=error,
-            restarts=slot.restarts,
+            restarts=restarts,
             action=action,
             **more,
         )

@@ -114,7 +114,7 @@ class Tree:
         now = asyncio.get_running_loop().time()
         slot.settle()
         slot.since = now
-        slot.child = child = Child(slot.spec, slot.name, partial(self._died, slot), self._deadlines)
+        slot.child = child = Child(slot.spec, slot.name, partial(self._died, slot), self._deadlines, slot)
         child.launch(slot.last, slot.restarts, now, self._context)
         return child
 
