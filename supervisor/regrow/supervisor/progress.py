@@ -24,6 +24,8 @@ _log: Final = structlog.get_logger(__name__)
 
 LATE_S: Final = 0.1
 """A timer that comes later than this says that the event loop stood still, in which time nobody could make progress."""
+CHANCE_S: Final = 1.0
+"""Seconds that everybody has at least to make progress after the event loop stood still."""
 TRIM_AT: Final = 64
 """Entries beyond which those of the dead are cleared out."""
 
@@ -80,9 +82,9 @@ class Progress:
         """True once the child is dead or is no longer looked after."""
         return self._child is None
 
-    def grant(self, seconds: float) -> None:
-        """Gives it so much more time."""
-        self._last += seconds
+    def spare(self, now: float) -> None:
+        """Gives it at least `CHANCE_S` from now, or its whole deadline where that is shorter."""
+        self._last = max(self._last, now + min(CHANCE_S, self.deadline_s) - self.deadline_s)
 
     def close(self) -> None:
         """Looks after it no longer."""
@@ -115,8 +117,8 @@ class Lookout:
                     answer = await model.complete(item)
                 progress.made()
 
-    When the event loop itself stood still past a deadline, everybody is given the time by which the timer came late:
-    who blocks the loop is the watchdog's to name, and the others could do nothing.
+    When the event loop itself stood still past a deadline, everybody has another second at least: who blocks the loop
+    is the watchdog's to name, and the others could do nothing.
     """
 
     def __init__(self) -> None:
@@ -191,7 +193,7 @@ class Lookout:
         now = self.time()
         if now - planned > LATE_S:
             for _, _, progress in self._queue:
-                progress.grant(now - planned)
+                progress.spare(now)
         while self._queue and self._queue[0][0] <= now:
             _, _, progress = heapq.heappop(self._queue)
             progress.queued = False

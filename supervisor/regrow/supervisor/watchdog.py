@@ -1,10 +1,10 @@
 """The hang detector: a thread that sees when an event loop does not go round, and says which line it is in.
 
 The thread asks the loop for a sign of life, twice in `blocked_after_s`. It reads the stack of the loop's thread and which task
-runs there; it never touches either. Where one task blocks, all of the loop stand still: the name of the task is the culprit's.
+runs there; it never touches either. All tasks of a loop wait for the one that blocks it, so the task that is named is the culprit.
 
-What it cannot do: while C code holds the GIL no Python thread runs, this one neither. It notices afterwards that itself
-stood still, and says so with what it then finds. For a process that may never come back from such a place,
+What it cannot do: while C code holds the GIL no Python thread runs, this one neither. It notices afterwards that it
+stood still itself, and says so with what it then finds. For a process that may never come back from such a place,
 `faulthandler.dump_traceback_later` works without the GIL; there is one for the whole process, so arming it is the program's.
 """
 
@@ -27,7 +27,11 @@ _log: Final = structlog.get_logger(__name__)
 
 FRAMES_MAX: Final = 24
 """Frames of a blocking stack that are shown, the innermost ones."""
-_LIBRARIES: Final = tuple(sorted({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
+_INSTALLED: Final = (
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
+)  # below Python's own, so looked at first
+_PYTHONS: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _OURS: Final = str(Path(__file__).parent)
 
 
@@ -35,7 +39,7 @@ _OURS: Final = str(Path(__file__).parent)
 class Blocked:
     """The event loop has not gone round for `blocked_s` seconds, and goes on not doing so.
 
-    `at` is the innermost line that belongs to no library, `stack` all lines, innermost first: never the value of a
+    `at` is the innermost line of the user's own code (else of an installed package), `stack` all lines, innermost first: never the value of a
     variable. `task` is the name of the task that runs, None for a plain callback. `paused_s`: for how long the
     watchdog itself could not run meanwhile, because the process was stopped or C code held the GIL.
     """
@@ -79,10 +83,16 @@ class Watchdog:
         self._pulse: _Pulse | None = None
         self._found: Blocked | None = None
 
+    @property
+    def rounds(self) -> int:
+        """How often the loop has answered since the block was entered."""
+        return self._pulse.answers if self._pulse is not None else 0
+
     async def __aenter__(self) -> Self:
         if self._thread is not None:
             raise InvalidOption("this watchdog is on watch already; make another one")
         self._left.clear()
+        self._found = None
         self._pulse = _Pulse(asyncio.get_running_loop())
         self._thread = threading.Thread(target=self._watch, args=(self._pulse, threading.get_ident()), name="watchdog")
         self._thread.start()
@@ -105,6 +115,7 @@ class Watchdog:
             now = time.monotonic()
             self._look(pulse, ident, now, now - planned)
             planned = now + tick_s
+        self._close(time.monotonic() - pulse.asked_at if pulse.is_open else pulse.took_s)
 
     def _look(self, pulse: "_Pulse", ident: int, now: float, late_s: float) -> None:
         if not pulse.is_open:
@@ -129,7 +140,7 @@ class Watchdog:
                     blocked_s=round(report.blocked_s, 3),
                     task=report.task,
                     at=report.at,
-                    stack=report.stack,
+                    frames=report.stack,  # `stack` is a word of structlog's own
                     paused_s=round(report.paused_s, 3),
                 )
             case Unblocked(blocked_s, found):
@@ -147,6 +158,7 @@ class _Pulse:
         self.asked_at = 0.0
         self.took_s = 0.0
         self.is_open = False
+        self.answers = 0
 
     def ask(self) -> None:
         self.is_open, self.asked_at = True, time.monotonic()
@@ -157,6 +169,7 @@ class _Pulse:
 
     def _answer(self) -> None:
         self.took_s = time.monotonic() - self.asked_at
+        self.answers += 1
         self.is_open = False
 
 
@@ -167,15 +180,18 @@ def _find(pulse: _Pulse, ident: int, blocked_s: float, paused_s: float) -> Block
     if frame is None:
         return None
     lines = tuple(_lines(frame))
-    at = next((line for line, is_users in lines if is_users), lines[0][0])
-    stack = tuple(line for line, _ in lines[:FRAMES_MAX])
+    _, at = min(lines, key=lambda each: each[0])  # the first of them, which is the innermost
+    stack = tuple(line for _, line in lines[:FRAMES_MAX])
     return Blocked(blocked_s, task.get_name() if task is not None else None, at, stack, paused_s)
 
 
-def _lines(frame: FrameType | None) -> Iterator[tuple[str, bool]]:
-    """Each frame as text, innermost first, and whether it belongs to no library."""
+def _lines(frame: FrameType | None) -> Iterator[tuple[int, str]]:
+    """Each frame as text, innermost first, after how far it is from the user's own code: 1 installed, 2 Python's or ours."""
     while frame is not None:
         code = frame.f_code
-        is_users = not code.co_filename.startswith(("<", _OURS, *_LIBRARIES))
-        yield f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}", is_users
+        file = code.co_filename
+        if file == asyncio.events.__file__ and code.co_qualname == "Handle._run":
+            return  # from here on it is the event loop, and how that was started
+        far = 1 if file.startswith(_INSTALLED) else 2 if file.startswith(("<", _OURS, *_PYTHONS)) else 0
+        yield far, f"{file}:{frame.f_lineno} {code.co_qualname}"
         frame = frame.f_back
