@@ -1,6 +1,7 @@
 """The hang detector on real event loops; whoever blocks one here is let go by the report of it."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
@@ -232,22 +233,21 @@ def test_a_program_that_never_leaves_the_block_still_ends() -> None:
     assert ended.returncode == 0
 
 
-PAUSED = """
-import asyncio, sys
-import structlog
-from regrow.supervisor.watchdog import Watchdog
+def test_c_code_that_holds_the_gil_is_named_afterwards(run: Run) -> None:
+    heard: list[Blocked | Unblocked] = []
+    noticed = threading.Event()
 
-def tell(report):
-    print(type(report).__name__, getattr(report, "paused_s", 0.0) > 0.0, flush=True)
+    def hear(report: Blocked | Unblocked) -> None:
+        heard.append(report)
+        noticed.set()
 
-async def main():
-    async with Watchdog(blocked_after_s=0.02, listener=tell):
-        print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
+    async def main() -> None:
+        async with Watchdog(blocked_after_s=AFTER_S, listener=hear):
+            ctypes.PyDLL(None).usleep(100_000)
+            await asyncio.to_thread(noticed.wait, 30)
 
-structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-asyncio.run(main())
-"""
+    run(main())
+    assert heard[0].blocked_s >= AFTER_S
 
 
 def test_a_process_that_was_stopped_from_outside_goes_on_watching() -> None:
@@ -259,8 +259,30 @@ def test_a_process_that_was_stopped_from_outside_goes_on_watching() -> None:
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         process.send_signal(signal.SIGCONT)
-    process.stdin.write(b"\n")
+    process.stdin.write(b"block\n")
+    process.stdin.flush()
+    while b"Blocked main" not in process.stdout.readline():
+        pass
     process.stdin.close()
-    process.stdout.read()
-    assert process.wait(30) == 0
     process.stdout.close()
+    assert process.wait(30) == 0
+
+
+PAUSED = """
+import asyncio, sys
+import structlog
+from regrow.supervisor.watchdog import Watchdog
+
+def tell(report):
+    if type(report).__name__ == "Blocked" and "main" in report.at:
+        print("Blocked main", flush=True)
+
+async def main():
+    async with Watchdog(blocked_after_s=0.02, listener=tell):
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        sys.stdin.readline()
+
+structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+asyncio.run(main())
+"""

@@ -33,7 +33,7 @@ TRIM_AT: Final = 64
 class Progress:
     """The progress of one child; made by `Lookout.over`."""
 
-    __slots__ = ("_child", "_exempt", "_last", "_lookout", "_since", "deadline_s", "queued")
+    __slots__ = ("_child", "_exempt", "_last", "_lookout", "_since", "_time", "deadline_s", "queued")
 
     def __init__(self, lookout: "Lookout", child: Mortal, deadline_s: float) -> None:
         self.deadline_s = deadline_s
@@ -42,11 +42,12 @@ class Progress:
         self._child: Mortal | None = child
         self._exempt: dict[int, str] = {}
         self._since = 0.0
-        self._last = lookout.time()
+        self._time = lookout.time
+        self._last = self._time()
 
     def made(self) -> None:
         """Something was done: the deadline is `deadline_s` seconds from now."""
-        self._last = self._lookout.time()
+        self._last = self._time()
 
     @contextmanager
     def exempt(self, what: str) -> Generator[None]:
@@ -55,7 +56,7 @@ class Progress:
         Blocks may be nested and may overlap in several tasks: the clock goes on when the last of them is left.
         """
         if not self._exempt:
-            self._since = self._lookout.time()
+            self._since = self._time()
         token = self._lookout.number()
         self._exempt[token] = what
         try:
@@ -64,7 +65,7 @@ class Progress:
             del self._exempt[token]
             if not self._exempt:
                 # Progress may have been made inside, after the clock stood still.
-                self._last = min(self._last + self._lookout.time() - self._since, self._lookout.time())
+                self._last = min(self._last + self._time() - self._since, self._time())
                 self._lookout.queue(self)
 
     @property

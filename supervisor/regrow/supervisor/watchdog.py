@@ -1,11 +1,12 @@
 """The hang detector: a thread that sees when an event loop does not go round, and says which line it is in.
 
-The thread asks the loop for a sign of life, twice in `blocked_after_s`. It reads the stack of the loop's thread and which task
-runs there; it never touches either. All tasks of a loop wait for the one that blocks it, so the task that is named is the culprit.
+Once in `blocked_after_s` the thread asks the loop for a sign of life and looks whether the last one came. It reads the
+stack of the loop's thread and which task runs there, and touches neither. All tasks of a loop wait for the one that
+blocks it, so the one that is named is the culprit.
 
-What it cannot do: while C code holds the GIL no Python thread runs, this one neither. It notices afterwards that it
-stood still itself, and says so with what it then finds. For a process that may never come back from such a place,
-`faulthandler.dump_traceback_later` works without the GIL; there is one for the whole process, so arming it is the program's.
+While C code holds the GIL no Python thread runs, this one neither: it notices afterwards that it stood still itself, and
+says so with what it then finds. For a process that may never come back from such a place use
+`faulthandler.dump_traceback_later`, which needs no GIL; there is one for the whole process, so it is the program's to arm.
 """
 
 import asyncio
@@ -37,11 +38,12 @@ _OURS: Final = str(Path(__file__).parent)
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The event loop has not gone round for `blocked_s` seconds, and goes on not doing so.
+    """The event loop has not gone round for `blocked_s` seconds, and has not begun to unless `paused_s` says so.
 
-    `at` is the innermost line of the user's own code (else of an installed package), `stack` all lines, innermost first: never the value of a
-    variable. `task` is the name of the task that runs, None for a plain callback. `paused_s`: for how long the
-    watchdog itself could not run meanwhile, because the process was stopped or C code held the GIL.
+    `at` is the innermost line of the user's own code (else of an installed package, else of Python), `stack` all lines,
+    innermost first: never the value of a variable. `task` is the name of the task that runs, None for a plain callback.
+    `paused_s`: for how long the watchdog itself could not run either, because C code held the GIL, or the process was
+    stopped from outside: then it is over by now, and `at` is a selector of the event loop unless that was at work.
     """
 
     blocked_s: float
@@ -68,7 +70,8 @@ class Watchdog:
         async with Watchdog():
             ...
 
-    A blocking of 1.5 times `blocked_after_s` seconds is always noticed, one that is shorter than `blocked_after_s` never.
+    A blocking of twice `blocked_after_s` seconds is always noticed, one that is shorter than `blocked_after_s` never;
+    `blocked_s` counts from the question that found it, which is up to `blocked_after_s` less than the whole.
     Each is logged twice, as `event_loop_blocked` and `event_loop_unblocked`, and told to `listener`, which is called in
     the watchdog's thread and must not raise.
     """
@@ -107,30 +110,39 @@ class Watchdog:
             thread.join()  # it waits for nothing but this
 
     def _watch(self, pulse: "_Pulse", ident: int) -> None:
-        tick_s, main = self._after_s / 2, threading.main_thread()
+        main = threading.main_thread()
         pulse.ask()
-        planned = time.monotonic() + tick_s
+        planned = time.monotonic() + self._after_s
         # A main thread that ends without leaving the block must not wait for this one.
         while not self._left.wait(max(0.0, planned - time.monotonic())) and main.is_alive():
             now = time.monotonic()
-            self._look(pulse, ident, now, now - planned)
-            planned = now + tick_s
+            if now >= planned:
+                self._look(pulse, ident, now, now - planned)
+                planned = time.monotonic() + self._after_s
         self._close(time.monotonic() - pulse.asked_at if pulse.is_open else pulse.took_s)
 
     def _look(self, pulse: "_Pulse", ident: int, now: float, late_s: float) -> None:
+        paused_s = late_s if late_s >= self._after_s else 0.0
         if not pulse.is_open:
             self._close(pulse.took_s)
             pulse.ask()
+            if paused_s:  # between two questions: what held the GIL is mostly still where it let go of it
+                self._find(pulse, ident, paused_s, paused_s)
         elif self._found is None and now - pulse.asked_at >= self._after_s:
-            found = _find(pulse, ident, now - pulse.asked_at, late_s if late_s >= self._after_s else 0.0)
-            if pulse.is_open and found is not None:  # else the stack may be of what came after
-                self._found = found
-                self._report(found)
+            self._find(pulse, ident, now - pulse.asked_at, paused_s)
+
+    def _find(self, pulse: "_Pulse", ident: int, blocked_s: float, paused_s: float) -> None:
+        found = _find(pulse.loop, ident, blocked_s, paused_s)
+        if found is not None and (paused_s or pulse.is_open):  # else the stack may be of what came after
+            self._found = found
+            self._report(found)
 
     def _close(self, took_s: float) -> None:
         found, self._found = self._found, None
-        if found is not None or took_s >= self._after_s:
-            self._report(Unblocked(took_s, found))
+        if found is not None:
+            self._report(Unblocked(max(took_s, found.blocked_s), found))
+        elif took_s >= self._after_s:
+            self._report(Unblocked(took_s, None))
 
     def _report(self, report: Blocked | Unblocked) -> None:
         match report:
@@ -173,10 +185,10 @@ class _Pulse:
         self.is_open = False
 
 
-def _find(pulse: _Pulse, ident: int, blocked_s: float, paused_s: float) -> Blocked | None:
+def _find(loop: asyncio.AbstractEventLoop, ident: int, blocked_s: float, paused_s: float) -> Blocked | None:
     """What the loop's thread is in now; None when that thread is gone."""
     frame = sys._current_frames().get(ident)  # pyright: ignore[reportPrivateUsage]  # there is no other way to another thread's stack
-    task = asyncio.current_task(pulse.loop)
+    task = asyncio.current_task(loop)
     if frame is None:
         return None
     lines = tuple(_lines(frame))
