@@ -60,7 +60,7 @@ async def test_a_witnessed_model_is_the_same_model_and_its_calls_are_seen(seen: 
     assert isinstance(model, Model)
     assert (model.name, model.deterministic) == ("rules", True)
     prompt = Prompt("count", "", {"words": ["a", "b"]})
-    answer = await in_step(StepContext("researcher/1", "m"), lambda: model.complete(prompt, int))
+    answer = await in_step(StepContext("researcher/1", "m"), lambda _: model.complete(prompt, int))
     assert answer.value == 2
     assert [each.step for each in sightings(seen)] == ["m"]
 

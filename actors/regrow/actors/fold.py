@@ -70,6 +70,9 @@ class Fold:
         if self.image.records == 0:
             self.first = sequence
         self.image.records += 1
+        if len(entries) == 1 and type(entries[0]) is Steps:  # nearly all of a long turn
+            self._add_steps(entries[0])
+            return
         index = 0
         for entry in entries:
             self._enter(entry, sequence, index)
@@ -101,7 +104,7 @@ class Fold:
         image = self.image
         match entry:
             case Steps():
-                self._open_entry(entry, sequence, index)
+                self._add_steps(entry)
             case Turn():
                 for fact in entry.events:
                     apply_recorded(self.actor, fact)
@@ -125,9 +128,15 @@ class Fold:
             case _:
                 self._open_entry(entry, sequence, index)
 
+    def _add_steps(self, entry: Steps) -> None:
+        opened = self.image.opened
+        if opened is not None:
+            for step in entry.steps:
+                opened.add(step)
+
     def _open_entry(
         self,
-        entry: Steps | Started | Cancelled | Asked | Slept | Suspended | Checkpoint | Drifted,
+        entry: Started | Cancelled | Asked | Slept | Suspended | Checkpoint | Drifted,
         sequence: int,
         index: int,
     ) -> None:
@@ -136,9 +145,6 @@ class Fold:
         if opened is None:
             return
         match entry:
-            case Steps(steps):
-                for step in steps:
-                    opened.add(step)
             case Cancelled(step):
                 opened.add(step)
             case Started():

@@ -109,10 +109,16 @@ class Journal:
         self._positions += 1
         return self._positions - 1
 
+    def passes(self, position: int) -> bool:
+        """Whether the outcome at this position passes here and now, as it does where it can race with no other."""
+        if not self._alone(position):
+            return False
+        self._pass_on(position)
+        return True
+
     async def arrive(self, position: int) -> None:
         """Returns when the outcome at this position passes. Raises ``Drift`` when one before it can come no more."""
-        if self._alone(position):
-            self._pass_on(position)
+        if self.passes(position):
             return
         try:
             if position != self._next or self._settling:

@@ -94,11 +94,11 @@ def current_step() -> StepContext | None:
     return _current_step.get()
 
 
-async def in_step(context: StepContext, body: Callable[[], Awaitable[T]]) -> T:
+async def in_step(context: StepContext, body: Callable[[StepContext], Awaitable[T]]) -> T:
     """Runs a tool's body for a step: tools that it calls are plain functions, for steps are leaves, and its tasks are its own."""
     handler, step, lineage = current_handler.set(None), _current_step.set(context), untrack()
     try:
-        return await body()
+        return await body(context)
     finally:
         track_again(lineage)
         _current_step.reset(step)

@@ -117,7 +117,9 @@ class Tool(Generic[P, R]):
 
     async def _step(self, handler: Stepping, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         arguments = self.encode_arguments(args, kwargs)
-        call = Call(self.name, arguments, self._runner(arguments, handler), self.pure)
+        remote: Remote | None = handler.remote_tool(self.name)
+        run = partial(self.run, arguments) if remote is None else partial(self._far, remote, arguments)
+        call = Call(self.name, arguments, run, self.pure)
         if self._is_special:
             call = await self._special(handler, call)
         outcome = await handler.step(call)
@@ -178,10 +180,6 @@ class Tool(Generic[P, R]):
             return Outcome(failure=failure_of(error, ()))
         return outcome_of(result, self.returns, f"verify of {self.name}")
 
-    def _runner(self, arguments: bytes, handler: Stepping) -> Callable[[StepContext], Awaitable[Outcome]]:
-        remote: Remote | None = handler.remote_tool(self.name)
-        return partial(self.run, arguments) if remote is None else partial(self._far, remote, arguments)
-
     async def _far(self, remote: Remote, arguments: bytes, context: StepContext) -> Outcome:
         """One attempt that a tool agent makes, whose build may declare another result."""
         return checked(await remote(self, arguments, context), self.returns, self.name)
@@ -198,19 +196,19 @@ class Tool(Generic[P, R]):
 
     async def execute(self, arguments: bytes, context: StepContext) -> Outcome:
         """Runs the body once, here, for a step of somewhere else."""
-        return await in_step(context, partial(self.run, arguments, context))
+        return await in_step(context, partial(self.run, arguments))
 
     async def run(self, arguments: bytes, context: StepContext) -> Outcome:
         """Runs the body once from recorded arguments, inside its step. A result that it does not declare is its failure."""
         try:
-            result = await self._plain((), self._decoded(arguments))
+            given = self._decoded(arguments)
+            result = await (self._function(**given) if self._is_async else self._plain((), given))
         except Exception as error:  # the edge between a user's tool and the runtime: its failure becomes data
             return Outcome(failure=failure_of(error, self.raises))
         return outcome_of(result, self.returns, self.name)
 
     def _decoded(self, arguments: bytes) -> dict[str, Any]:
-        values = self._arguments.decode(arguments)
-        return {name: getattr(values, name) for name in values.__struct_fields__}
+        return msgspec.structs.asdict(self._arguments.decode(arguments))
 
     @cached_property
     def returns(self) -> Any:

@@ -359,7 +359,8 @@ class RunningTurn:
             if self.journal.closed:
                 raise asyncio.CancelledError from error
             raise
-        await self.journal.arrive(position)
+        if not self.journal.passes(position):
+            await self.journal.arrive(position)
         self._office.count("steps_run")
         return outcome
 
@@ -392,7 +393,7 @@ class RunningTurn:
         A call that was cancelled although its task was not has failed; a replay would wait for its cancellation in vain.
         """
         try:
-            return await in_step(context, partial(body, context))
+            return await in_step(context, body)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self.journal.closed or task is None or task.cancelling():

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 
 from regrow.bench.raw import RawLog, raw_log
 from regrow.bus import EmbeddedServer, NatsBus, open_bus
+from regrow.bus.connection import close, connect, resolve
 from regrow.bus.server import Durability
 
 APP = "bench"
@@ -34,8 +35,9 @@ async def stage(durability: Durability) -> AsyncGenerator[Stage]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="regrow-bench-"))
         store = Path(folder) / "store"
         server = await stack.enter_async_context(EmbeddedServer(store, durability=durability))
-        ours, theirs = await nats.connect(server.url), await nats.connect(server.url)
-        stack.push_async_callback(ours.close)
+        ours = await connect(resolve(url=server.url), name="regrow-bench")
+        stack.push_async_callback(close, ours)
+        theirs = await nats.connect(server.url)
         stack.push_async_callback(theirs.close)
         bus = await stack.enter_async_context(open_bus(ours, APP, create=True))
         raw = await stack.enter_async_context(raw_log(theirs))

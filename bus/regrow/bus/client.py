@@ -1,11 +1,24 @@
-"""The client of a connection: nats-py's, which also tells whoever waits for an answer that its subject was refused."""
+"""The client of a connection: nats-py's, with a shorter way in and out for what comes by the ten thousand in a second.
 
+A message to a subscription of nats-py goes through a queue to a task, and so reaches its callback one turn of the event loop
+later than it could; a publish is a coroutine that hardly ever waits. Replies are read, and records sent, without either. The
+client also tells whoever waits for an answer that its subject was refused.
+"""
+
+import asyncio
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import cast
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 OnDenied = Callable[[str], bool]
+OnMessage = Callable[[Msg], None]
+
+BUFFERED_MAX = 1024 * 1024
+"""Bytes that may wait in nats-py's buffer when a message is added without waiting; it lets twice as much wait."""
 
 
 class BusClient(Client):
@@ -14,6 +27,30 @@ class BusClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._listeners: list[OnDenied] = []
+        self._heard_at_once: dict[int, OnMessage] = {}
+
+    @contextmanager
+    def hearing_at_once(self, subscription: Subscription, on_message: OnMessage) -> Generator[None]:
+        """Calls this with each message of the subscription as soon as it is read, in place of its callback."""
+        sid: int = subscription._id  # pyright: ignore[reportPrivateUsage]  # nats-py shows it nowhere
+        self._heard_at_once[sid] = on_message
+        try:
+            yield
+        finally:
+            del self._heard_at_once[sid]
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        on_message = self._heard_at_once.get(sid)
+        if on_message is None or sid not in self._subs:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        read = await self._process_headers(headers) if headers else None
+        try:
+            on_message(Msg(self, subject.decode(), reply.decode(), data, read))
+        except Exception as error:  # as for any callback: it must not end the reading of the connection
+            await self._error_cb(error)
 
     @contextmanager
     def denials(self, listener: OnDenied) -> Generator[None]:
@@ -27,3 +64,26 @@ class BusClient(Client):
     def deny(self, subject: str) -> bool:
         """Whether somebody waited for the answer to a publish to this subject, and knows now that none comes."""
         return any(listener(subject) for listener in list(self._listeners))
+
+
+def publish_nowait(client: Client, subject: str, body: bytes, reply: str, head: bytes) -> bool:
+    """Sends a message in the coming turn of the event loop; False, and nothing is sent, where that would have to wait.
+
+    ``head``: its headers as they are on the wire. Subject and headers are not checked.
+    """
+    flusher = cast("asyncio.Task[None] | None", client._flusher_task)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    flushes = client._flush_queue  # pyright: ignore[reportPrivateUsage]
+    connected = client._status == Client.CONNECTED  # pyright: ignore[reportPrivateUsage]
+    if flusher is None or flusher.done() or flushes is None or not connected:
+        return False
+    if client._pending_data_size > BUFFERED_MAX:  # pyright: ignore[reportPrivateUsage]
+        return False
+    line = f"HPUB {subject} {reply} {len(head)} {len(head) + len(body)}\r\n".encode()
+    frame = b"".join((line, head, body, b"\r\n"))
+    client._pending.append(frame)  # pyright: ignore[reportPrivateUsage]
+    client._pending_data_size += len(frame)  # pyright: ignore[reportPrivateUsage]
+    client.stats["out_msgs"] += 1
+    client.stats["out_bytes"] += len(body)
+    if flushes.empty():
+        flushes.put_nowait(asyncio.get_running_loop().create_future())
+    return True

@@ -1,6 +1,6 @@
 """JSON on the wire, strict both ways: what does not fit its type is an error that names the field, never a guess."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -17,9 +17,8 @@ class _Identified(msgspec.Struct):
     rid: str
 
 
-def encode(value: object) -> bytes:
-    """The JSON of a value, with sorted keys, so that equal values give equal bytes."""
-    return _encoder.encode(value)
+encode: Callable[[object], bytes] = _encoder.encode
+"""The JSON of a value, with sorted keys, so that equal values give equal bytes."""
 
 
 @cache

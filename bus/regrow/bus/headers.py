@@ -59,6 +59,13 @@ def fence(after: int, *, rollup: bool = False) -> dict[str, str]:
     return headers
 
 
+def fence_on_wire(after: int) -> bytes:
+    """The same as it stands in a message."""
+    if after < 0:
+        raise ValueError(f"a log's last sequence is 0 or more, not {after}")
+    return f"NATS/1.0\r\n{EXPECTED_SEQUENCE}: {after}\r\n\r\n".encode()
+
+
 def letter(box: Box, headers: Headers | None, message_id: str | None) -> dict[str, str]:
     """Headers of a message for a mailbox; ``message_id`` is for ``act`` only.
 

@@ -29,7 +29,7 @@ from regrow.bus.errors import (
     Unreachable,
 )
 from regrow.bus.follow import Follower, actor_of
-from regrow.bus.headers import BLOB, ROLLUP, fence
+from regrow.bus.headers import BLOB, ROLLUP, fence, fence_on_wire
 from regrow.bus.pages import Pages, stored_ns
 from regrow.bus.port import Attempted, Followed, Stored
 from regrow.bus.publishing import accepted, fits, publish_acked, refused
@@ -86,15 +86,15 @@ class JetStreamLog:
 
     def attempt(self, address: Address, data: bytes, *, rid: str, after: int, done: Attempted) -> None:
         """One attempt at ``append``, sent at once; see ``EventLog.attempt``."""
-        headers = fence(after)
-        if not fits(self._client, data, headers):
+        head = fence_on_wire(after)
+        if len(head) + len(data) > self._client.max_payload:
             asyncio.get_running_loop().call_soon(done, None)
             return
 
         def receive(message: Msg | None) -> None:
             done(accepted(message) if message is not None else None)
 
-        self._replies.ask(self._subject(address), data, headers, receive, timeout_s=APPEND_TIMEOUT_S)
+        self._replies.ask(self._subject(address), data, head, receive, timeout_s=APPEND_TIMEOUT_S)
 
     async def read(self, address: Address, after: int = 0) -> list[Stored]:
         """All records of this log behind a sequence, oldest first; see ``EventLog.read``.

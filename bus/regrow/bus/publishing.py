@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 
+import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from regrow.bus.api import LIMIT_REACHED, NO_ROOM, ApiError, PubAck, Refusal
 from regrow.bus.codec import decode
-from regrow.bus.errors import BusError, PayloadTooLarge, StoreFull, Undecodable
+from regrow.bus.errors import BusError, PayloadTooLarge, StoreFull
 from regrow.bus.headers import Headers, size
 from regrow.bus.replies import ReplyInbox
+
+_acknowledgements = msgspec.json.Decoder(PubAck)
 
 
 def fits(client: Client, data: bytes, headers: Headers | None) -> bool:
@@ -34,8 +37,8 @@ async def publish_acked(
 def accepted(message: Msg) -> int | None:
     """The sequence that a stream gave a publish; None for a refusal, and for an answer that is none of a stream."""
     try:
-        ack = decode(message.data, PubAck, "acknowledgement")
-    except Undecodable:
+        ack = _acknowledgements.decode(message.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return ack.seq if ack.error is None else None
 

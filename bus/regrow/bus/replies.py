@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from regrow.bus.client import BusClient
+from regrow.bus.client import BusClient, publish_nowait
 from regrow.bus.errors import AccessDenied, BusError, NoResponder, RequestTimeout, Unreachable
 from regrow.bus.headers import Headers
 
@@ -33,8 +33,6 @@ DESCRIPTION = "Description"
 NO_RESPONDERS = "503"
 WATCH_S = 0.1
 """How often the inbox looks whether the connection is another one, and whose time is over."""
-BUFFERED_MAX = 1024 * 1024
-"""Bytes that may wait in nats-py's buffer when a question is added without waiting; it lets twice as much wait."""
 EXACT_S = 2.0
 """Shorter time limits have a timer of their own: setting one costs as much as the question, and a long limit need not be exact."""
 
@@ -47,8 +45,14 @@ class _Waiting(NamedTuple):
     subject: str
     due_s: float = math.inf
     """When its time is over, by the loop's clock."""
-    on_answer: OnAnswer | None = None
-    """In the place of the three: called once, with the first reply or None, and then nobody waits any more."""
+
+
+class _Asked(NamedTuple):
+    on_answer: OnAnswer
+    """Called once, with the first reply or None, and then nobody waits any more."""
+    connection: int
+    subject: str
+    due_s: float
 
 
 class ReplyInbox:
@@ -58,6 +62,7 @@ class ReplyInbox:
         self._client = client
         self._prefix: str = client.new_inbox()
         self._waiting: dict[str, _Waiting] = {}
+        self._asked: dict[str, _Asked] = {}
         self._next = 0
         self._subscription: Subscription | None = None
         self._connection = 0
@@ -67,11 +72,12 @@ class ReplyInbox:
         self._hearing = ExitStack()
 
     async def __aenter__(self) -> Self:
-        self._subscription = await subscribe(self._client, f"{self._prefix}.*", self._dispatch)
+        self._subscription = await subscribe(self._client, f"{self._prefix}.*", self._receive)
         self._connection = self._client.stats["reconnects"]
         self._look()
         if isinstance(self._client, BusClient):
             self._hearing.enter_context(self._client.denials(self._deny))
+            self._hearing.enter_context(self._client.hearing_at_once(self._subscription, self._dispatch))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -79,7 +85,7 @@ class ReplyInbox:
         self._hearing.close()
         if self._watch is not None:
             self._watch.cancel()
-        self._lose(list(self._waiting))
+        self._lose_all()
         if self._subscription is not None:
             await unsubscribe(self._client, self._subscription)
 
@@ -143,34 +149,19 @@ class ReplyInbox:
         except NatsError as error:
             raise Unreachable(self._server()) from error
 
-    def ask(self, subject: str, body: bytes, headers: dict[str, str], on_answer: OnAnswer, *, timeout_s: float) -> None:
+    def ask(self, subject: str, body: bytes, head: bytes, on_answer: OnAnswer, *, timeout_s: float) -> None:
         """Publishes a question here and now; the callback gets the first reply, or None when it is not known to come.
 
-        For many small questions: no task, no future, and a time limit that is looked at every ``WATCH_S``.
+        For many small questions: no task, no future, and a time limit that is looked at every ``WATCH_S``. ``head``: the
+        headers as they are on the wire.
         """
         self._next += 1
         reply = f"{self._prefix}.{self._next}"
         loop, client = asyncio.get_running_loop(), self._client
-        connection, due_s = client.stats["reconnects"], loop.time() + timeout_s
-        self._waiting[reply] = _Waiting(_nobody, None, connection, None, subject, due_s, on_answer)
-        if not self._publish(subject, body, reply, headers):
-            self.close(reply)
+        if self._left or not publish_nowait(client, subject, body, reply, head):
             loop.call_soon(on_answer, None)
-
-    def _publish(self, subject: str, body: bytes, reply: str, headers: dict[str, str]) -> bool:
-        """Whether a message is on its way: nats-py's coroutine waits only where its buffer is full or its flusher is gone."""
-        client = self._client
-        if self._left or not client.is_connected or client.pending_data_size > BUFFERED_MAX:
-            return False
-        publishing = client.publish(subject, body, reply=reply, headers=headers)
-        try:
-            publishing.send(None)
-        except StopIteration:
-            return True
-        except NatsError:
-            return False
-        publishing.close()
-        return False
+            return
+        self._asked[reply] = _Asked(on_answer, client.stats["reconnects"], subject, loop.time() + timeout_s)
 
     async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Msg:
         """The first reply. Raises ``NoResponder`` when nobody serves the subject, ``AccessDenied`` when these
@@ -221,53 +212,61 @@ class ReplyInbox:
             await self.send(subject, b"")
             await arrived
 
-    async def _dispatch(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject)
-        if waiting is None:
-            return
-        if waiting.on_answer is not None:
-            del self._waiting[message.subject]
-            waiting.on_answer(message)
-        else:
+    async def _receive(self, message: Msg) -> None:
+        self._dispatch(message)
+
+    def _dispatch(self, message: Msg) -> None:
+        asked = self._asked.pop(message.subject, None)
+        if asked is not None:
+            asked.on_answer(message)
+        elif (waiting := self._waiting.get(message.subject)) is not None:
             waiting.on_reply(message)
 
     def _look(self) -> None:
         """Runs every ``WATCH_S`` until the connection is closed."""
         if self._client.is_closed:
-            self._lose(list(self._waiting))
+            self._lose_all()
             self._tell()
             return
         loop = asyncio.get_running_loop()
         self._watch = loop.call_later(WATCH_S, self._look)
         now_s = loop.time()
-        self._lose([key for key, each in self._waiting.items() if each.due_s <= now_s])
+        self._lose(lambda each: each.due_s <= now_s)
         connection: int = self._client.stats["reconnects"]
         if connection != self._connection:
             self._connection = connection
-            self._lose([key for key, each in self._waiting.items() if each.connection < connection])
+            self._lose(lambda each: each.connection < connection)
             self._tell()
 
-    def _lose(self, subjects: list[str]) -> None:
-        for subject in subjects:
-            waiting = self._waiting[subject]
-            if waiting.on_answer is not None:
-                del self._waiting[subject]
-                waiting.on_answer(None)
-            elif waiting.on_lost is not None:
+    def _lose_all(self) -> None:
+        self._lose(lambda _: True)
+
+    def _lose(self, lost: Callable[[_Waiting | _Asked], bool]) -> None:
+        """No answer comes to these any more."""
+        for reply, asked in [each for each in self._asked.items() if lost(each[1])]:
+            del self._asked[reply]
+            asked.on_answer(None)
+        for waiting in [each for each in self._waiting.values() if lost(each)]:
+            if waiting.on_lost is not None:
                 waiting.on_lost()
 
     def _deny(self, subject: str) -> bool:
         """Whether somebody asks there. One refusal is that of one question, and they come in order; only where subjects that
         differ in case alone are asked at once nobody can say whose it was, and the time decides."""
-        asking = {key: each for key, each in self._waiting.items() if each.subject.lower() == subject}
-        if len({each.subject for each in asking.values()}) == 1:
-            first = next(iter(asking))
-            waiting = self._waiting.pop(first)
-            if waiting.on_answer is not None:
-                waiting.on_answer(None)
-            elif waiting.on_denied is not None:
-                waiting.on_denied(AccessDenied(waiting.subject))
+        subjects = {reply: each.subject for reply, each in self._waiting.items()}
+        subjects.update((reply, each.subject) for reply, each in self._asked.items())
+        asking = {reply: each for reply, each in subjects.items() if each.lower() == subject}
+        if len(set(asking.values())) == 1:
+            self._refuse(min(asking, key=_number))
         return bool(asking)
+
+    def _refuse(self, reply: str) -> None:
+        """The server took no question with this reply subject."""
+        asked, waiting = self._asked.pop(reply, None), self._waiting.pop(reply, None)
+        if asked is not None:
+            asked.on_answer(None)
+        elif waiting is not None and waiting.on_denied is not None:
+            waiting.on_denied(AccessDenied(waiting.subject))
 
     def _tell(self) -> None:
         for listener in list(self._listeners.values()):
@@ -304,5 +303,6 @@ def status(message: Msg) -> str | None:
     return headers.get(STATUS)
 
 
-def _nobody(_: Msg) -> None:
-    """Whoever has an ``on_answer`` hears by that."""
+def _number(reply: str) -> int:
+    """Of a reply subject: they are given out in rising order."""
+    return int(reply.rpartition(".")[2])
