@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from regrow.agents.store import CatalogStore
+from regrow.bus import ServerMissing
+from regrow.bus.server import find_binary
 from regrow.cli.food_run import planned
 from regrow.cli.run_store import ALL, Store
 
@@ -279,15 +281,38 @@ def test_an_interrupted_index_goes_on_where_it_was(start: Start, regrow: Run) ->
     assert len(regrow("export").stdout.splitlines()) == 60
 
 
-def test_a_server_that_dies_ends_the_command_and_loses_nothing(start: Start, regrow: Run, tmp_path: Path) -> None:
+def server_of(store: Path) -> int:
+    """The pid of the embedded server of a store."""
+    return int((store / "nats" / "lock").read_text().split()[1])
+
+
+def test_a_server_that_dies_is_started_again_under_the_command(start: Start, tmp_path: Path) -> None:
+    index = start("index", "--products", "60", "--store", "s", *FAST, "--json")
+    assert index.stderr is not None
+    assert index.stderr.readline() == "products researched: 0 of 60\n"
+    first = server_of(tmp_path / "s")
+    os.kill(first, signal.SIGKILL)
+    indexed, said = index.communicate()
+    assert "Traceback" not in said
+    assert index.returncode == 0, said
+    assert json.loads(indexed)["products_indexed"] == 60
+    assert server_of(tmp_path / "s") != first
+
+
+def test_a_server_that_cannot_be_started_again_ends_the_command_and_loses_nothing(
+    start: Start, regrow: Run, tmp_path: Path
+) -> None:
     index = ("index", "--products", "60", "--store", "s", *FAST)
-    first = start(*index)
+    binary = tmp_path / "nats-server"
+    binary.symlink_to(find_binary())
+    first = start(*index, env={"REGROW_NATS_SERVER": str(binary)})
     assert first.stderr is not None
     assert first.stderr.readline() == "products researched: 0 of 60\n"
-    os.kill(int((tmp_path / "s" / "nats" / "lock").read_text().split()[1]), signal.SIGKILL)
+    binary.unlink()
+    os.kill(server_of(tmp_path / "s"), signal.SIGKILL)
     _, said = first.communicate()
     assert first.returncode == 1
-    assert "regrow: the embedded nats-server ended with code -9 while it was in use" in said
+    assert f"regrow: {ServerMissing()}" in said
     assert "Traceback" not in said
     assert json.loads(regrow(*index, "--json").stdout)["products_indexed"] == 60
 

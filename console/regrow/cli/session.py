@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,28 @@ from regrow.actors.memory import collect_less
 from regrow.agents.tool_agent import CREDS
 from regrow.bus import DiskFull, EmbeddedServer, open_bus
 from regrow.bus.connection import ServerAddress, close, connect
-from regrow.bus.server import said_by
+from regrow.bus.server import START_TIMEOUT_S, said_by
 from regrow.cli.failures import CommandFailed
+from regrow.supervisor import (
+    ChildSpec,
+    Died,
+    Exited,
+    Intensity,
+    Killed,
+    RestartIntensityReached,
+    Start,
+    Supervisor,
+    describe,
+)
 
 Durability = Literal["disk", "process"]
 
 SERVER = "REGROW_NATS_SERVER"
 """The environment variable that names a nats-server to be used in the place of the installed one."""
+INTENSITY = Intensity(limit=3, per_s=60.0)
+"""How often the embedded server may die before the command gives up."""
+STOP_S = 25.0
+"""What stopping the server may take: it is asked, then killed, then its guard is waited for, 10 s at most each but the second."""
 LOOK_S = 0.5
 """How often it is looked whether the disk is full."""
 FREE_BYTES_MIN = 64 << 10
@@ -31,14 +46,37 @@ LOG_TAIL_BYTES = 4096
 
 @asynccontextmanager
 async def embedded(system: System, store: Path, durability: Durability, *, port: int = 0) -> AsyncGenerator[Node]:
-    """The application on an embedded server; when the server dies the block is cancelled and ``CommandFailed`` is raised."""
+    """The application on an embedded server that is started again when it dies, on the same port, where its clients find it.
+
+    When it dies too often, or the disk is full, the block is cancelled and that is raised: a ``BusError``, or ``CommandFailed``.
+    """
     server = EmbeddedServer(store / "nats", durability, port=port, binary=chosen_binary())
-    async with server, asyncio.TaskGroup() as watching:
-        watch = watching.create_task(_watch(server))
+    tree = Supervisor("embedded", children=[server_child(server)], intensity=INTENSITY)
+    async with server, tree, asyncio.TaskGroup() as watching:
+        watch = watching.create_task(_watch(server, tree))
         async with _hosted(system, ServerAddress(url=server.url), create=server.created) as node:
             server.settle()
             yield node
         watch.cancel()
+
+
+def server_child(server: EmbeddedServer) -> ChildSpec:
+    """A server that has been entered as a supervisor's child; its cause of death is that of its process.
+
+    The first incarnation takes over the life that has begun, so that what hinders the first start is no death.
+    """
+
+    async def run(start: Start) -> None:
+        async with AsyncExitStack() as life:
+            if start.restarts == 0:
+                life.push_async_exit(server)
+            else:
+                await life.enter_async_context(server)
+            start.ready()
+            code = await server.wait_exited()
+            raise Died(Killed(-code) if code < 0 else Exited(code))
+
+    return ChildSpec(id="nats-server", run=run, shutdown=STOP_S, start_timeout_s=START_TIMEOUT_S + STOP_S)
 
 
 @asynccontextmanager
@@ -79,11 +117,11 @@ async def _hosted(system: System, address: ServerAddress, *, create: bool) -> As
         await close(client)
 
 
-async def _watch(server: EmbeddedServer) -> None:
+async def _watch(server: EmbeddedServer, tree: Supervisor) -> None:
     """Raises what stands in the way of going on: a server that has met a full disk stays silent, also when there is space again."""
     while not _disk_full(server):
         with anyio.move_on_after(LOOK_S):
-            raise _ended(server, await server.wait_exited())
+            await _wait_given_up(server, tree)
     raise DiskFull(server.store)
 
 
@@ -97,11 +135,17 @@ def _disk_full(server: EmbeddedServer) -> bool:
     return any("no space left on device" in line for line in lines)
 
 
-def _ended(server: EmbeddedServer, code: int) -> CommandFailed:
-    return CommandFailed(
-        f"the embedded nats-server ended with code {code} while it was in use, {server.store / 'server.log'} may say why; "
-        "what was acknowledged is kept, the same command goes on from there"
-    )
+async def _wait_given_up(server: EmbeddedServer, tree: Supervisor) -> None:
+    """Raises when the server has died too often: what it could not be started for, else that it died."""
+    try:
+        await tree.wait_stopped()
+    except RestartIntensityReached as error:
+        if error.__cause__ is not None:
+            raise
+        raise CommandFailed(
+            f"the embedded nats-server {describe(error.exit)}, and so it did again and again, {server.store / 'server.log'} may "
+            "say why; what was acknowledged is kept, the same command goes on from there"
+        ) from error
 
 
 def chosen_binary() -> Path | None:
