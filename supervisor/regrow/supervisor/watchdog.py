@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -62,6 +62,8 @@ class Unblocked:
 
 
 Listener = Callable[[Blocked | Unblocked], None]
+NameOf = Callable[[asyncio.Task[Any] | None], str | None]
+"""Who runs in this task, or in none; None where that is not known."""
 
 
 class Watchdog:
@@ -73,14 +75,18 @@ class Watchdog:
     A blocking of twice `blocked_after_s` seconds is always noticed, one that is shorter than `blocked_after_s` never;
     `blocked_s` counts from the question that found it, which is up to `blocked_after_s` less than the whole.
     Each is logged twice, as `event_loop_blocked` and `event_loop_unblocked`, and told to `listener`, which is called in
-    the watchdog's thread and must not raise.
+    the watchdog's thread and must not raise. So is `name_of`, which says by which name a task is reported where many
+    take turns in one; without it, and where it does not know, that is the task's own.
     """
 
-    def __init__(self, *, blocked_after_s: float = 0.25, listener: Listener | None = None) -> None:
+    def __init__(
+        self, *, blocked_after_s: float = 0.25, listener: Listener | None = None, name_of: NameOf | None = None
+    ) -> None:
         if not 0 < blocked_after_s < threading.TIMEOUT_MAX:
             raise InvalidOption(f"blocked_after_s must be a positive number of seconds, not {blocked_after_s}")
         self._after_s = blocked_after_s
         self._listener = listener
+        self._name_of = name_of
         self._left = threading.Event()
         self._thread: threading.Thread | None = None
         self._pulse: _Pulse | None = None
@@ -132,10 +138,15 @@ class Watchdog:
             self._find(pulse, ident, now - pulse.asked_at, paused_s)
 
     def _find(self, pulse: "_Pulse", ident: int, blocked_s: float, paused_s: float) -> None:
-        found = _find(pulse.loop, ident, blocked_s, paused_s)
+        found = _find(ident, self._running(pulse.loop), blocked_s, paused_s)
         if found is not None and (paused_s or pulse.is_open):  # else the stack may be of what came after
             self._found = found
             self._report(found)
+
+    def _running(self, loop: asyncio.AbstractEventLoop) -> str | None:
+        task = asyncio.current_task(loop)
+        known = self._name_of(task) if self._name_of is not None else None
+        return known or (task.get_name() if task is not None else None)
 
     def _close(self, took_s: float) -> None:
         found, self._found = self._found, None
@@ -185,16 +196,15 @@ class _Pulse:
         self.is_open = False
 
 
-def _find(loop: asyncio.AbstractEventLoop, ident: int, blocked_s: float, paused_s: float) -> Blocked | None:
+def _find(ident: int, task: str | None, blocked_s: float, paused_s: float) -> Blocked | None:
     """What the loop's thread is in now; None when that thread is gone."""
     frame = sys._current_frames().get(ident)  # pyright: ignore[reportPrivateUsage]  # there is no other way to another thread's stack
-    task = asyncio.current_task(loop)
     if frame is None:
         return None
     lines = tuple(_lines(frame))
     _, at = min(lines, key=lambda each: each[0])  # the first of them, which is the innermost
     stack = tuple(line for _, line in lines[:FRAMES_MAX])
-    return Blocked(blocked_s, task.get_name() if task is not None else None, at, stack, paused_s)
+    return Blocked(blocked_s, task, at, stack, paused_s)
 
 
 def _lines(frame: FrameType | None) -> Iterator[tuple[int, str]]:
