@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = ("actors", "agents", "bus", "models", "supervisor", "testing")
+PURE = ("actors", "agents", "bus", "models", "supervisor", "testing", "workers")
 """Packages whose ``__init__`` is a facade; those of the command line begin with code."""
 
 

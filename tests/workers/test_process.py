@@ -12,7 +12,7 @@ from tests.workers.observed import Observed
 
 from regrow.supervisor import InvalidOption, StartFailed, Supervisor
 from regrow.supervisor.exits import Crashed, Exited, Hung, Killed, Shutdown
-from regrow.workers import Process, process_child
+from regrow.workers import ChildError, Process, process_child
 
 STUBBORN = """
 import os, signal, socket, sys
@@ -84,6 +84,18 @@ async def test_a_program_is_ready_when_the_probe_has_returned() -> None:
         probed.set()
         await entering
         assert not child.ready.empty()
+
+
+@pytest.mark.asyncio
+async def test_a_program_in_any_language_may_report_its_readiness_and_its_error() -> None:
+    script = """echo ready >&$REGROW_REPORT; echo nonsense >&$REGROW_REPORT
+        echo '{"error": "NoRoute", "message": "to b"}' >&$REGROW_REPORT; exit 1"""
+    child = Observed(Process("bash", ("/bin/bash", "-c", script), reports=True))
+    with capture_logs() as logs:
+        async with Supervisor("root", children=[child.child(restart="temporary")]):
+            assert await child.ends.get() == Crashed(ChildError("NoRoute", "to b"))
+    assert not child.ready.empty()
+    assert "child_report_not_understood" in [each["event"] for each in logs]
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from regrow.supervisor import Backoff, ChildSpec, InvalidOption, Restart, Start
 from regrow.supervisor.errors import Died
 from regrow.supervisor.exits import Exit, Killed, OutOfMemory, TimedOut
@@ -26,6 +28,8 @@ READY: Final = "ready"
 """What a program writes on its report pipe when it is ready."""
 MARGIN_S: Final = 2.0
 """What the killing may take after `stop_s`, before a supervisor calls the child hung."""
+
+_log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,12 @@ class _Run:
     def _on_report(self, line: str) -> None:
         if line == READY:
             self._start.ready()
-        else:
+            return
+        try:
             fields = json.loads(line)
-            self._error = ChildError(fields["error"], fields["message"])
+            self._error = ChildError(str(fields["error"]), str(fields["message"]))
+        except (ValueError, LookupError, TypeError):
+            _log.warning("child_report_not_understood", child=self._process.name)
 
     def _cause(self, program: Program) -> Exit:
         limit = self._process.address_space_max_bytes or self._process.memory_max_bytes
