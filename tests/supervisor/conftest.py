@@ -22,8 +22,8 @@ class JumpingSelector(selectors.SelectSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jumping = JumpingSelector()
+    def __init__(self, jumping: JumpingSelector | None = None) -> None:
+        self._jumping = jumping or JumpingSelector()
         super().__init__(self._jumping)
 
     def time(self) -> float:
