@@ -57,6 +57,18 @@ async def test_what_a_program_prints_is_in_the_log_with_its_name() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_program_that_writes_a_log_itself_has_this_process_s_standard_error(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    child = Observed(shell("echo out; echo err >&2", logs_stderr=False))
+    with capture_logs() as logs:
+        async with Supervisor("root", children=[child.child(restart="temporary")]):
+            assert await child.ends.get() == Exited(0)
+    assert [each["line"] for each in logs if each["event"] == "child_output"] == ["out"]
+    assert capfd.readouterr().err == "err\n"
+
+
+@pytest.mark.asyncio
 async def test_a_program_is_ready_when_it_has_printed_its_line() -> None:
     child = Observed(shell("read -r nothing; echo listening on 4; exec sleep 600", ready_line="listening"))
     async with Supervisor("root", children=[child.child()]) as tree:

@@ -13,6 +13,7 @@ from regrow.actors import DefinitionError, Node, Tool
 from regrow.actors.remote import answer_call
 from regrow.bus import Bus, Request
 from regrow.supervisor import ChildSpec, Start
+from regrow.workers import Process, process_child
 
 _log = structlog.get_logger(__name__)
 
@@ -20,6 +21,8 @@ URL = "REGROW_TOOL_AGENT_URL"
 """The environment variable by which the process of a tool agent is told where the bus is."""
 CREDS = "REGROW_TOOL_AGENT_CREDS"
 """The same for a credentials file, where the bus asks for one."""
+READY = "ready"
+"""What such a process prints when it serves."""
 STOP_S = 3.0
 """How long a process may take to finish its calls after it was asked to stop."""
 
@@ -46,9 +49,9 @@ class ToolAgent:
                 f"the tool agent {self.name!r} runs in a process of its own and needs the application's import path: "
                 'give it, System(..., path="module:attribute"), or start it with regrow run or regrow dev'
             )
-        return ChildSpec(
-            id=f"tools.{self.name}", run=_Process(self, node).run if self.process else _Inline(self, node).run
-        )
+        if self.process:
+            return process_child(_process_of(self, node))
+        return ChildSpec(id=f"tools.{self.name}", run=_Inline(self, node).run)
 
     @asynccontextmanager
     async def serve(self, bus: Bus) -> AsyncGenerator[None]:
@@ -76,54 +79,16 @@ class _Inline:
             await asyncio.Event().wait()
 
 
-class _Process:
-    """A tool agent in a process of its own, which ends when this one does: it reads an end of file where it waits."""
-
-    def __init__(self, agent: ToolAgent, node: Node) -> None:
-        self._agent = agent
-        self._node = node
-
-    async def run(self, start: Start) -> None:
-        command = [sys.executable, "-m", "regrow.agents.tool_process", str(self._node.system.path), self._agent.name]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            env={**os.environ, URL: self._node.url},
-        )
-        try:
-            assert process.stdout is not None
-            if await process.stdout.readline() == b"ready\n":
-                start.ready()
-            code = await process.wait()
-            raise ToolProcessExited(self._agent.name, code)
-        finally:
-            await _stop(process)
-
-
-class ToolProcessExited(Exception):
-    """The process of a tool agent ended by itself; a negative code is the signal that killed it."""
-
-    def __init__(self, agent: str, code: int) -> None:
-        super().__init__(f"the process of the tool agent {agent!r} ended with code {code}")
-        self.agent = agent
-        self.code = code
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Asks by closing the pipe, waits, kills."""
-    if process.stdin is not None:
-        process.stdin.close()
-    if process.returncode is not None:
-        return
-    try:
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-    except TimeoutError:
-        _log.warning("tool agent's process does not stop, killing it", pid=process.pid)
-        process.kill()
-        await process.wait()
+def _process_of(agent: ToolAgent, node: Node) -> Process:
+    """The process that serves an agent; what its tools start is gone when it is, and it when this one is."""
+    return Process(
+        f"tools.{agent.name}",
+        (sys.executable, "-m", "regrow.agents.tool_process", str(node.system.path), agent.name),
+        env={**os.environ, URL: node.url},
+        stop_s=STOP_S,
+        logs_stderr=False,
+        ready_line=READY,
+    )
 
 
 class _Calls:

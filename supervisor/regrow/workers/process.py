@@ -37,7 +37,8 @@ class Process:
     """A program and its limits; `run` is the coroutine of a child, `process_child` makes the child.
 
     `env` is the whole environment, by default this process's own; `REGROW_CAUSE` and `REGROW_RESTARTS` are added.
-    The program reads nothing, and what it prints goes to the log.
+    The program reads nothing, and what it prints goes to the log; without `logs_stderr` its standard error is this
+    process's own, for a program that writes a log itself.
 
     It is ready at once; or when a line of its output contains `ready_line`; or when `ready_when()` has returned; a
     program that `reports` says so by itself, with the line `ready` in the pipe that `REGROW_REPORT` numbers, and an
@@ -60,6 +61,7 @@ class Process:
     address_space_max_bytes: int | None = None
     timeout_s: float | None = None
     stop_s: float = 5.0
+    logs_stderr: bool = True
     ready_line: str | None = None
     ready_when: Probe | None = None
     reports: bool = False
@@ -87,6 +89,7 @@ class Process:
             argv=self.argv,
             env={**(os.environ if self.env is None else self.env), **told(start)},
             cwd=self.cwd,
+            logs_stderr=self.logs_stderr,
             memory_max_bytes=self.memory_max_bytes or 0,
             address_space_max_bytes=self.address_space_max_bytes or 0,
         )

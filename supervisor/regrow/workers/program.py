@@ -42,6 +42,7 @@ class Launch:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: Path | None = None
+    logs_stderr: bool = True
     memory_max_bytes: int = 0
     address_space_max_bytes: int = 0
 
@@ -71,20 +72,19 @@ class Program:
         self._control, theirs = socket.socketpair()
         with ExitStack() as undo, theirs:
             undo.callback(self._control.close)
-            pipes = [_pipe(undo) for _ in range(2 if on_report is None else 3)]
+            streams = ("stdout", "stderr") if launch.logs_stderr else ("stdout",)
+            pipes = {stream: _pipe(undo) for stream in (*streams, *(("report",) if on_report else ()))}
             try:
-                self._guard = self._start(theirs.fileno(), *(written for _, written in pipes))
+                self._guard = self._start(theirs.fileno(), {stream: written for stream, (_, written) in pipes.items()})
             finally:
-                for _, written in pipes:
+                for _, written in pipes.values():
                     os.close(written)
             undo.pop_all()
-        reads = [read for read, _ in pipes]
         self._readers: list[Output | Reader] = [
-            Output(launch.name, stream, read, on_line)
-            for stream, read in zip(("stdout", "stderr"), reads, strict=False)
+            Output(launch.name, stream, pipes[stream][0], on_line) for stream in streams
         ]
         if on_report is not None:
-            self._readers.append(Reader(reads[2], on_report))
+            self._readers.append(Reader(pipes["report"][0], on_report))
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._hear)
 
@@ -115,15 +115,15 @@ class Program:
         if interrupted is not None:
             raise interrupted
 
-    def _start(self, control: int, stdout: int, stderr: int, report: int = 0) -> subprocess.Popen[bytes]:
-        launch = self._launch
+    def _start(self, control: int, pipes: Mapping[str, int]) -> subprocess.Popen[bytes]:
+        launch, report = self._launch, pipes.get("report", 0)
         options = f"memory={launch.memory_max_bytes} space={launch.address_space_max_bytes} report={report}"
         env = {**launch.env, guard.MARK: self._mark}
         return subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, *options.split(), "--", *launch.argv],
             stdin=control,
-            stdout=stdout,
-            stderr=stderr,
+            stdout=pipes["stdout"],
+            stderr=pipes.get("stderr"),
             pass_fds=(report,) if report else (),
             env={**env, REPORT: str(report)} if report else env,
             cwd=launch.cwd,
