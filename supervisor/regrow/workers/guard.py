@@ -32,6 +32,8 @@ from collections.abc import Callable, Iterator
 
 MARK = "REGROW_TREE"
 """The environment variable by which the processes of one program are known when both of its guards are gone."""
+LISTS_DESCENDANTS = sys.platform == "linux"
+"""Whether descendants can be found and adopted; where they cannot, the process group stands for them."""
 LOOK_S = 0.02
 ORPHANED_S = 0.5
 """How long a program has to go by itself once its owner or a guard is gone."""
@@ -212,7 +214,7 @@ def kill_descendants(reaped: Callable[[int, int], None], group: int = 0) -> int:
         pids = descendants(os.getpid())
         for pid in pids:
             _kill(pid)
-        if group:
+        if group and not LISTS_DESCENDANTS:
             _kill_group(group, signal.SIGKILL)
         if not reap(reaped):
             return 0

@@ -85,6 +85,8 @@ class Program:
         ]
         if on_report is not None:
             self._readers.append(Reader(pipes["report"][0], on_report))
+        if not guard.LISTS_DESCENDANTS:
+            _log.warning("child_guarded_by_group_only", child=launch.name, platform=sys.platform)
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._hear)
 
