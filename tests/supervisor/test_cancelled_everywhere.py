@@ -16,10 +16,10 @@ from tests.supervisor.conftest import JumpingSelector, VirtualTimeLoop
 from tests.supervisor.puppet import AT_ONCE
 
 from regrow.supervisor import (
+    Backoff,
     ChildSpec,
     DynamicSupervisor,
     Intensity,
-    Restart,
     Start,
     StartFailed,
     Supervisor,
@@ -87,8 +87,8 @@ class Leaf:
             self.changed.clear()
             await self.changed.wait()
 
-    def spec(self, restart: Restart = "permanent") -> ChildSpec:
-        return ChildSpec(id=self.name, run=self.run, restart=restart, backoff=AT_ONCE)
+    def spec(self, backoff: Backoff = AT_ONCE) -> ChildSpec:
+        return ChildSpec(id=self.name, run=self.run, backoff=backoff)
 
 
 class World:
@@ -103,8 +103,9 @@ class World:
         self.inner = Supervisor(
             "inner", strategy="rest_for_one", children=[leaf.spec() for leaf in self.b], intensity=Intensity(3)
         )
-        children = [self.a.spec(), self.inner.child_spec(), self.c.spec(), self.pool.child_spec()]
-        self.root = Supervisor("root", children=children, draw=lambda: 0.0)
+        patient = Backoff(first_s=2.0)
+        children = [self.a.spec(), self.inner.child_spec(), self.c.spec(patient), self.pool.child_spec()]
+        self.root = Supervisor("root", children=children, draw=lambda: 0.5)
 
     def leaf(self, name: str, place: tuple[int, ...], cleaning_s: float = 0.0) -> Leaf:
         return Leaf(self, name, place, cleaning_s)

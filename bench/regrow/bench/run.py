@@ -10,6 +10,7 @@ from regrow.bench.durable import turn
 from regrow.bench.log import append, recover
 from regrow.bench.memory import ask, tell
 from regrow.bench.plan import Bench, Plan
+from regrow.bench.restart import restart
 from regrow.bench.result import Result
 from regrow.bench.steps import steps
 from regrow.bench.timers import timers
@@ -19,6 +20,7 @@ Loop = Literal["asyncio", "uvloop"]
 BENCHES: Mapping[str, Bench] = {
     "tell": tell,
     "ask": ask,
+    "restart": restart,
     "append": append,
     "turn": turn,
     "steps": steps,
