@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.supervisor import Intensity, InvalidOption, admit
+from regrow.supervisor.intensity import Window
 
 # Quarters of a second are exact as floats, so that "exactly per_s ago" can be met.
 seconds = st.integers(0, 400).map(lambda quarters: quarters / 4)
@@ -49,6 +50,16 @@ def test_the_window_stays_sorted_and_no_longer_than_the_limit(at: list[float], i
         window = admit(window, now, intensity) or window
         assert len(window) <= intensity.limit
         assert list(window) == sorted(window)
+
+
+@given(times, intensities)
+def test_a_window_that_is_kept_admits_what_the_pure_one_does(at: list[float], intensity: Intensity) -> None:
+    window: tuple[float, ...] = ()
+    kept = Window(intensity)
+    for now in at:
+        grown = admit(window, now, intensity)
+        assert kept.admit(now) == (grown is not None)
+        window = grown or window
 
 
 @pytest.mark.parametrize(
