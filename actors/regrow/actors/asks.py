@@ -64,6 +64,12 @@ class Asks:
             return False
         return any(ask_of(mark) is not None for mark in self._arrived) or any(map(opened.waits_for, self._wakes))
 
+    @property
+    def open(self) -> list[PendingAsk]:
+        """The recorded asks of the open turn whose answers have not come yet: whom it waits for."""
+        opened = self._asker.image.opened
+        return [each for each in opened.asks.values() if each.mark not in self._arrived] if opened is not None else []
+
     def pending(self, key: str) -> PendingAsk | None:
         """The recorded ask of this step that has no outcome yet."""
         opened = self._asker.image.opened

@@ -20,7 +20,7 @@ from regrow.actors.attempt import TurnSuspended
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import DELETED, LATE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
 from regrow.actors.fold import state_json
-from regrow.actors.image import Answer, Image, Outbox
+from regrow.actors.image import Answer, Image, Outbox, PendingAsk
 from regrow.actors.mailbox import Budget, Direct, Mailbox, Waiting
 from regrow.actors.message import Message
 from regrow.actors.outbox import Undeliverable, answer_ask, let_out, set_wake
@@ -31,6 +31,7 @@ from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
 from regrow.actors.suspicion import Suspicion
 from regrow.actors.tool import Remote
+from regrow.actors.trace import Tracer
 from regrow.actors.turn import RunningTurn, closing
 from regrow.actors.turns import Turns
 from regrow.actors.waits import SETTLED_TICKS
@@ -89,6 +90,9 @@ class Cell:
         self.asks = Asks(self)
         self.trouble: Failure | None = None
         """Why the actor cannot go on for now."""
+        self.paused = False
+        """Somebody has suspended the actor: it takes no mail, all of it waits, until he resumes it or this cell is gone."""
+        self.tracer: Tracer | None = None
         self.idle_since_s = time.monotonic()
         self.act_passed = 0
         """All ordinary mail of ACT up to this sequence has been taken."""
@@ -102,6 +106,8 @@ class Cell:
         self._timed: frozenset[str] = frozenset()
         """Timers that were set for waits of the open turn, as far as known here."""
         self._suspended = False
+        self._resting: Sequence[PendingAsk] = ()
+        """Whom the suspended turn waits for."""
         self._orders: dict[int, Delivery] = {}
         """To end the running turn, by sequence."""
         self._loading = asyncio.Lock()
@@ -112,17 +118,28 @@ class Cell:
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting and nothing runs."""
-        return not self._mail and self._taking is None and not self.asks and not self._orders
+        return not (self._mail or self._taking is not None or self.asks or self._orders or self.paused)
 
     @property
     def suspended(self) -> bool:
-        """Whether its turn is suspended and no message has come that ends a wait of it: other mail waits, here or elsewhere."""
-        return self._suspended and not self.asks and not self._orders
+        """Whether its turn is suspended and no message has come that ends a wait of it, or it is paused: other mail waits, here or
+        elsewhere."""
+        return self.paused or (self._suspended and not self.asks and not self._orders)
 
     @property
     def empty(self) -> bool:
-        """Whether no mail waits here."""
-        return not self._mail
+        """Whether no mail waits here, and nothing else keeps the cell."""
+        return not self._mail and not self.paused
+
+    @property
+    def depth(self) -> int:
+        """How many messages wait here."""
+        return len(self._mail)
+
+    @property
+    def open_asks(self) -> Sequence[PendingAsk]:
+        """The asks that its turn waits for, in this process or, suspended, in none."""
+        return self.asks.open if self._turns is not None else self._resting
 
     @property
     def waiting_turn(self) -> RunningTurn | None:
@@ -169,9 +186,9 @@ class Cell:
 
     async def drain(self, slot: Slot) -> None:
         """Takes letters, some if many wait. Raises only what makes the actor wait: no retry right now could mend it."""
-        self._slot, self._suspended = slot, False
+        self._slot, self._suspended, self._resting = slot, False, ()
         for _ in range(LETTERS_AT_ONCE):
-            if self._suspended or not (self._mail or self.asks or self._orders):
+            if self.paused or self._suspended or not (self._mail or self.asks or self._orders):
                 break
             try:
                 await self._go_on(self._turns or await self._loaded())
@@ -184,6 +201,8 @@ class Cell:
 
     async def query(self, message: Message[Any]) -> Outcome:
         """A query's answer on the last committed state. Raises what stands in the way of reading the log."""
+        if self.tracer is not None:
+            self.tracer.tell("query", type=type(message).__name__)
         turns = await self._loaded()
         reader = turns.held.reader()
         before, sequence = (state_json(reader) if self.policy.check_folds else b""), turns.held.fold.sequence
@@ -242,6 +261,13 @@ class Cell:
         if self._turns is not None and self.idle:
             await self._turns.held.writer.roll_up()
 
+    def trace(self, tracer: Tracer | None) -> None:
+        """Tells this one what the actor does, from the turn that runs on; None ends that."""
+        self.tracer = tracer
+        turn = self._turns.running if self._turns is not None else None
+        if tracer is not None and turn is not None:
+            tracer.watch(turn)
+
     # What the running turn needs
 
     async def promote(self, letter: Letter) -> Letter:
@@ -275,6 +301,8 @@ class Cell:
 
     def begun(self, turn: RunningTurn) -> None:
         """Its handler runs now: whoever wanted the open turn to end is heard."""
+        if self.tracer is not None:
+            self.tracer.began(turn, self.image.opened)
         for order in self._orders.values():
             self.start(self._end, turn, order)
 
@@ -337,7 +365,7 @@ class Cell:
             await again.ack()
         await self.asks.acknowledge(opened, suspended=suspended_now)
         self._suspicion.clear()
-        self._suspended = True
+        self._suspended, self._resting = True, tuple(opened.asks.values())
 
     async def _end_timers(self, but: Sequence[str] = ()) -> None:
         """Removes timers of waits that are over. One that is missed fires for nothing."""
@@ -422,7 +450,11 @@ class Cell:
     async def _run(self, turns: Turns, letter: Letter, message: Message[Any], *, start: int = 1) -> None:
         """One turn: recorded, then the reply and what it sent; the acknowledgement comes only then."""
         run = turns.run if start == 1 else partial(self._run_suspect, turns, start)
+        if self.tracer is not None:
+            self.tracer.tell("taken", type=type(message).__name__, id=letter.id)
         letter = await run(letter, message)
+        if self.tracer is not None:
+            self.tracer.recorded(letter.id, turns.image.reply_to(letter))
         await self._answer(letter, turns.image.reply_to(letter))
         if turns.image.outbox is not None:
             await self._let_out(turns, turns.image.outbox)
