@@ -16,6 +16,7 @@ KEYS = ["v", "bench", "metric", "value", "unit", "floor", "ratio", "repeat", "sp
 METRICS = {
     "tell": {"tell_per_s"},
     "ask": {"ask_p50_us", "asks_per_s"},
+    "restart": {"restart_p50_us", "restarts_per_s"},
     "append": {"append_per_s", "append_fsync_per_s"},
     "turn": {"turn_us", "turn_fsync_us", "turn_remote_us", "turn_remote_fsync_us"},
     "steps": {"steps_per_s", "steps_fsync_per_s"},
