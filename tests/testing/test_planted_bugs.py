@@ -97,7 +97,9 @@ async def charge_once(bus: Callable[[str], MemoryBus] = MemoryBus) -> CrashRepor
         outside.replies.clear()
         return [each - paid for each in CHARGED]
 
-    return await crash_points(System("till", actors=[Till]), scenario, witness=False, bus=bus)
+    return await crash_points(
+        System("till", actors=[Till]), scenario, witness=False, bus=bus, patience_s=60, settle_s=60
+    )
 
 
 async def test_a_right_runtime_keeps_what_it_answered() -> None:

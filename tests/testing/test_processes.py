@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
 
 APPS = Path(__file__).parent / "apps"
 PATHS = {"counter": f"{APPS / 'counter.py'}:app", "agent": "regrow.bench.crash_app:app"}
-POINTS = 4
+POINTS = 2
 
 
 @pytest.mark.parametrize("name", ["counter", "agent"])

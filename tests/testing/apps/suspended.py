@@ -1,6 +1,6 @@
 """Turns that wait in all ways that can be suspended: asks of actors that sleep, sleeps, both beside each other, and a deadline.
 
-``app`` waits for minutes, which pass at once in virtual time; ``quick`` for seconds, on a real server.
+``app`` waits for long, which passes almost at once in virtual time; ``quick`` for seconds, on a real server.
 """
 
 import asyncio
@@ -26,8 +26,9 @@ from regrow.actors import (
 from regrow.supervisor import Backoff
 from regrow.testing import Outside
 
-MINUTES = 60.0
-SECONDS = 3.5
+LONG = 10.0
+SHORT = 2.8
+"""Seconds; twice as much is long enough to be suspended."""
 POLICY = Policy(backoff=Backoff(first_s=0.0), deaths_max=1_000, suspend_after_s=0.0)
 
 
@@ -97,7 +98,7 @@ class Traveller(Actor):
             self.ref(Hotel, f"{self.key}-2").ask(Rest(number=1), timeout_s=100 * unit),
         )
         self.emit(Done(number=msg.number, sum=first + one + two))
-        if unit < MINUTES:
+        if unit < LONG:
             return first + one + two
         try:
             await self.ref(Hotel, f"{self.key}-3").ask(Rest(number=2), timeout_s=unit)
@@ -143,15 +144,15 @@ def system(unit: float, snapshot_every: int = 500) -> System:
 
 
 def app() -> System:
-    return system(MINUTES)
+    return system(LONG)
 
 
 def with_snapshots() -> System:
     """After every record."""
-    return system(MINUTES, 1)
+    return system(LONG, 1)
 
 
-quick = system(SECONDS)
+quick = system(SHORT)
 
 
 async def scenario(outside: Outside) -> Any:
