@@ -9,8 +9,11 @@ from structlog.testing import capture_logs
 from regrow.supervisor import (
     ChildSpec,
     Crashed,
+    Died,
     Exit,
+    Exited,
     Hung,
+    Killed,
     Normal,
     Run,
     Shutdown,
@@ -340,3 +343,55 @@ async def test_a_child_with_infinite_shutdown_is_waited_for() -> None:
     await child.wait_started()
     assert await child.stop() == Shutdown()
     assert now() == 100_000.0
+
+
+async def test_all_watchers_are_told_in_their_order_each_once_and_before_the_supervisor() -> None:
+    told: list[str] = []
+
+    class Watcher:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __call__(self, cause: Exit) -> None:
+            told.append(f"{self.name} {type(cause).__name__}")
+
+    spec = ChildSpec(id="worker", run=serve)
+    child = Child(spec, "worker", lambda cause: told.append("supervisor"), Deadlines())
+    child.launch(None, 0, now(), copy_context())
+    a, b = Watcher("a"), Watcher("b")
+    for watcher in (a, b, a):
+        child.watch(watcher)
+    await child.stop()
+    assert told == ["a Shutdown", "b Shutdown", "supervisor"]
+    child.watch(b)
+    assert told[3:] == ["b Shutdown"]
+
+
+async def test_the_first_cause_counts_for_a_child_that_is_ended() -> None:
+    child, exits = launch(serve)
+    await child.wait_started()
+    child.end(Killed(9))
+    child.end(Hung(1.0))
+    assert await child.stop() == Killed(9)
+    child.end(Normal())
+    assert exits == [Killed(9)]
+
+
+async def test_a_child_that_says_how_it_died_died_so() -> None:
+    async def process(start: Start) -> None:
+        start.ready()
+        raise Died(Exited(3))
+
+    child, exits = launch(process)
+    assert await child.wait_gone() == Exited(3)
+    assert exits == [Exited(3)]
+
+
+async def test_a_waiter_that_is_cancelled_takes_nothing_with_it() -> None:
+    child, exits = launch(never_ready)
+    waiters = [asyncio.create_task(child.wait_started()), asyncio.create_task(child.wait_gone())]
+    await asyncio.sleep(1.0)
+    waiters[0].cancel()
+    await child.stop()
+    assert await waiters[1] == Shutdown()
+    assert exits == [Shutdown()]

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 from tests.supervisor.puppet import Puppet, now, puppets, settle
 
 from regrow.supervisor import (
@@ -361,6 +362,30 @@ async def test_a_rule_that_raises_ends_the_supervisor_with_that_error(story: lis
             a.crash(ValueError())
             await tree.wait_stopped()
     assert story == ["a came", "b came", "a went", "b went"]
+
+
+async def test_a_rule_that_raises_while_all_are_stopped_stops_nobody_from_going(story: list[str]) -> None:
+    def confused(cause: Exit) -> Restart:
+        raise LookupError("no such type")
+
+    a, b = puppets("ab", story)
+    with capture_logs() as logs:
+        async with Supervisor("root", children=[a.spec(), b.spec(confused)]):
+            pass
+    assert story == ["a came", "b came", "b went", "a went"]
+    assert [(line["event"], line["error"]) for line in logs] == [("restart_rule_raised", "LookupError")]
+
+
+async def test_a_rule_that_raises_in_a_call_ends_the_supervisor(story: list[str]) -> None:
+    def confused(cause: Exit) -> Restart:
+        raise LookupError("no such type")
+
+    a, b = puppets("ab", story)
+    with pytest.raises(LookupError):
+        async with Supervisor("root", children=[a.spec(), b.spec(confused)]) as tree:
+            await tree.terminate_child("b")
+            await tree.wait_stopped()
+    assert story == ["a came", "b came", "b went", "a went"]
 
 
 async def test_restart_and_backoff_may_depend_on_the_cause(story: list[str]) -> None:

@@ -237,3 +237,42 @@ async def test_a_supervisor_ends_with_its_significant_children_as_it_was_told() 
     assert [ends_all("any_significant", True, others) for others in (True, False)] == [True, True]
     assert [ends_all("all_significant", True, others) for others in (True, False)] == [False, True]
     assert not ends_all("any_significant", False, False)
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
+async def test_a_restart_that_is_due_does_not_happen_when_the_child_was_terminated_before_its_turn(
+    strategy: Strategy, story: list[str]
+) -> None:
+    a = Puppet("a", story)
+
+    async def slow(start: Start) -> None:
+        await asyncio.sleep(3.0)
+        start.ready()
+        await asyncio.Event().wait()
+
+    children = [a.spec(backoff=Backoff(first_s=2.0))]
+    async with Supervisor("root", strategy=strategy, children=children, draw=lambda: 0.5) as tree:
+        a.crash(ValueError())
+        await settle()
+        await asyncio.gather(tree.start_child(ChildSpec(id="slow", run=slow)), tree.terminate_child("a"))
+        assert now() == pytest.approx(3.01)
+        await settle()
+        assert [child.state for child in tree.which_children()] == ["stopped", "running"]
+    assert len(a.starts) == 1
+
+
+async def test_a_restart_that_is_due_while_the_supervisor_is_busy_waits_for_its_turn(story: list[str]) -> None:
+    a = Puppet("a", story)
+
+    async def slow(start: Start) -> None:
+        await asyncio.sleep(3.0)
+        story.append("slow ready")
+        start.ready()
+        await asyncio.Event().wait()
+
+    async with Supervisor("root", children=[a.spec(backoff=Backoff(first_s=2.0))], draw=lambda: 0.5) as tree:
+        a.crash(ValueError())
+        await settle()
+        await tree.start_child(ChildSpec(id="slow", run=slow))
+        await a.wait_came(2)
+        assert story == ["a came", "a went", "slow ready", "a came"]

@@ -144,8 +144,18 @@ class Tree:
         self._drop(slot, _ASKED)
 
     def _drop(self, slot: Slot, cause: Exit) -> None:
-        if slot.leaving or not self._rules.keeps(slot.spec, cause):
+        if slot.leaving or not self._keeps(slot, cause):
             self.slots.pop(slot.name, None)
+
+    def _keeps(self, slot: Slot, cause: Exit) -> bool:
+        try:
+            return self._rules.keeps(slot.spec, cause)
+        except (
+            Exception
+        ) as error:  # the supervised edge: a rule of the user's that raised; the others still have to stop
+            _log.error("restart_rule_raised", supervisor=self._name, child=slot.name, error=type(error).__name__)
+            self._end_with(error)
+            return True
 
     async def _supervise(self) -> None:
         while self.verdict is None:
