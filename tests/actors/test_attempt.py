@@ -11,17 +11,13 @@ import pytest
 from regrow.actors import Actor, Message, System, attempt, command, tool
 from regrow.actors.records import Cancelled, Record
 from regrow.bus import Address, Bus, MemoryBus, decode
+from regrow.testing.appends import replace_append
 
 pytestmark = pytest.mark.asyncio
 
 RAN: list[str] = []
 SEEN: ContextVar[str] = ContextVar("seen", default="nothing")
 GATES: dict[str, asyncio.Event] = {}
-
-
-def undecided(*_: object, done: Callable[[None], None], **_named: object) -> None:
-    """An attempt that nobody hears of again: the append itself finds out."""
-    asyncio.get_running_loop().call_soon(done, None)
 
 
 @pytest.fixture(autouse=True)
@@ -168,9 +164,7 @@ async def test_each_of_nested_timeouts_records_the_step_that_it_ended(bus: Bus, 
     assert RAN == ["inner", "outer", "after"]
 
 
-async def test_a_cancellation_that_cannot_be_recorded_ends_the_turn(
-    bus: Bus, app_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancellation_that_cannot_be_recorded_ends_the_turn(bus: Bus, app_name: str) -> None:
     """Somebody else has the log: the handler goes on nowhere, and the turn is tried again on what the log says."""
     real, appends = bus.log.append, 0
 
@@ -181,8 +175,7 @@ async def test_a_cancellation_that_cannot_be_recorded_ends_the_turn(
             await real(address, b'{"v":1,"rid":"other","entries":[]}', rid="other", after=after)
         return await real(address, data, rid=rid, after=after, rollup=rollup)
 
-    monkeypatch.setattr(bus.log, "append", append)
-    monkeypatch.setattr(bus.log, "attempt", undecided)
+    replace_append(bus.log, append)
     async with system(app_name).host(bus) as node:
         assert await node.ref(Actress, "a").ask(Do(how="nested timeouts")) == "after"
         assert node.host.statistics["recoveries"] == 2

@@ -38,6 +38,7 @@ from regrow.bus import (
     headers,
 )
 from regrow.bus.subjects import shard_of
+from regrow.testing.appends import replace_append
 
 pytestmark = pytest.mark.asyncio
 
@@ -46,11 +47,6 @@ DeadLetters = Callable[[], Awaitable[list[DeadLetter]]]
 Append = Callable[..., Awaitable[int]]
 
 RAN: list[str] = []
-
-
-def undecided(*_: object, done: Callable[[None], None], **_named: object) -> None:
-    """An attempt that nobody hears of again: the append itself finds out."""
-    asyncio.get_running_loop().call_soon(done, None)
 
 
 class Add(Message[int]):
@@ -249,7 +245,7 @@ async def test_steps_that_become_ready_together_are_one_record(bus: Bus, app_nam
 # A log that somebody else writes, or nobody can
 
 
-def intruding(bus: Bus, monkeypatch: pytest.MonkeyPatch, before: int) -> list[int]:
+def intruding(bus: Bus, before: int) -> list[int]:
     """Another owner of the actor appends right before this host's n-th append. The numbers of all appends."""
     real: Append = bus.log.append
     numbers: list[int] = []
@@ -261,8 +257,7 @@ def intruding(bus: Bus, monkeypatch: pytest.MonkeyPatch, before: int) -> list[in
             await real(address, other, rid="other", after=after)
         return await real(address, data, rid=rid, after=after, rollup=rollup)
 
-    monkeypatch.setattr(bus.log, "append", append)
-    monkeypatch.setattr(bus.log, "attempt", undecided)
+    replace_append(bus.log, append)
     return numbers
 
 
@@ -277,28 +272,22 @@ TURN_OF_ANOTHER = {
 
 
 @pytest.mark.parametrize("before", [1, 2])
-async def test_whoever_loses_the_race_for_the_log_reloads_and_goes_on(
-    bus: Bus, app_name: str, monkeypatch: pytest.MonkeyPatch, before: int
-) -> None:
-    numbers = intruding(bus, monkeypatch, before)
+async def test_whoever_loses_the_race_for_the_log_reloads_and_goes_on(bus: Bus, app_name: str, before: int) -> None:
+    numbers = intruding(bus, before)
     async with system(app_name).host(bus) as node:
         assert await node.ref(Counter, "a").ask(Work(name="x")) == 101
         assert node.host.statistics["recoveries"] == 2
     assert len(numbers) == before + 2
 
 
-async def test_a_snapshot_that_loses_the_race_is_forgotten(
-    bus: Bus, app_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    intruding(bus, monkeypatch, 2)
+async def test_a_snapshot_that_loses_the_race_is_forgotten(bus: Bus, app_name: str) -> None:
+    intruding(bus, 2)
     async with system(app_name, snapshot_every=1).host(bus) as node:
         assert await node.ref(Counter, "a").ask(Add(amount=1)) == 1
         assert await node.ref(Counter, "a").ask(Add(amount=1)) == 102
 
 
-async def test_a_store_without_room_makes_the_actor_wait_without_running_in_circles(
-    bus: Bus, app_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_store_without_room_makes_the_actor_wait_without_running_in_circles(bus: Bus, app_name: str) -> None:
     real: Append = bus.log.append
     refused = 0
 
@@ -309,16 +298,13 @@ async def test_a_store_without_room_makes_the_actor_wait_without_running_in_circ
             raise StoreFull("x")
         return await real(address, data, rid=rid, after=after, rollup=rollup)
 
-    monkeypatch.setattr(bus.log, "append", append)
-    monkeypatch.setattr(bus.log, "attempt", undecided)
+    replace_append(bus.log, append)
     async with system(app_name, mend_after_s=0.02).host(bus) as node:
         assert await node.ref(Counter, "a").ask(Work(name="x")) == 1
     assert RAN == ["x0"] * 3, "once per append of its step"
 
 
-async def test_an_append_whose_acknowledgement_was_lost_is_known_by_its_record(
-    bus: Bus, app_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_append_whose_acknowledgement_was_lost_is_known_by_its_record(bus: Bus, app_name: str) -> None:
     """The bus sends the same bytes under the same fence again; the record is there once and the turn goes on."""
     real: Append = bus.log.append
 
@@ -326,8 +312,7 @@ async def test_an_append_whose_acknowledgement_was_lost_is_known_by_its_record(
         await real(address, data, rid=rid, after=after, rollup=rollup)
         return await real(address, data, rid=rid, after=after, rollup=rollup)
 
-    monkeypatch.setattr(bus.log, "append", append)
-    monkeypatch.setattr(bus.log, "attempt", undecided)
+    replace_append(bus.log, append)
     async with system(app_name, snapshot_every=3).host(bus) as node:
         for expected in (2, 4, 6):
             assert await node.ref(Counter, "a").ask(Work(name=str(expected), parts=2)) == expected

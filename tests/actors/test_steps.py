@@ -34,6 +34,7 @@ from regrow.actors.records import Cancelled, Record, Steps
 from regrow.actors.records import Step as Recorded
 from regrow.bus import Address, Bus, decode
 from regrow.supervisor import Backoff
+from regrow.testing.appends import replace_append
 
 pytestmark = pytest.mark.asyncio
 
@@ -44,11 +45,6 @@ KEYS: list[str] = []
 DELAYS: dict[str, float] = {}
 HELD: dict[str, asyncio.Event] = {}
 """Tools named here announce themselves and then wait for ever."""
-
-
-def undecided(*_: object, done: Callable[[None], None], **_named: object) -> None:
-    """An attempt that nobody hears of again: the append itself finds out."""
-    asyncio.get_running_loop().call_soon(done, None)
 
 
 @pytest.fixture(autouse=True)
@@ -804,7 +800,7 @@ async def test_an_ask_that_timed_out_times_out_again_without_waiting(open_anothe
 
 
 async def test_a_reply_that_was_lost_with_the_asker_is_found_in_the_log_of_the_asked(
-    open_another: OpenBus, app_name: str, monkeypatch: pytest.MonkeyPatch
+    open_another: OpenBus, app_name: str
 ) -> None:
     """The asker dies between the asked one's record and its own: its ask comes again under the same id."""
     bus = await open_another()
@@ -816,12 +812,11 @@ async def test_a_reply_that_was_lost_with_the_asker_is_found_in_the_log_of_the_a
             await asyncio.Event().wait()
         return await real(address, data, rid=rid, after=after, rollup=rollup)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(bus.log, "append", append)
-        patch.setattr(bus.log, "attempt", undecided)
-        async with system(app_name).host(bus) as node:
-            asking = asyncio.create_task(node.ref(Asker, "a").ask(Forward(to="b", amount=2)))
-            await stored.wait()
+    undo = replace_append(bus.log, append)
+    async with system(app_name).host(bus) as node:
+        asking = asyncio.create_task(node.ref(Asker, "a").ask(Forward(to="b", amount=2)))
+        await stored.wait()
+    undo()
     async with system(app_name).host(await open_another()) as node:
         assert await asking == 2 + 4 + 4
         assert await node.ref(Asker, "b").ask(Total()) == 4

@@ -6,7 +6,6 @@ In memory every append is tried; on a real server some of them, for there a new 
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -31,6 +30,7 @@ from regrow.actors.wire import outcome_of
 from regrow.bus import Address, Bus, MemoryBus, NatsBus, Request, encode, headers
 from regrow.bus.subjects import BOXES
 from regrow.supervisor import Backoff
+from regrow.testing.appends import replace_append
 
 pytestmark = pytest.mark.asyncio
 
@@ -40,11 +40,6 @@ STRIDE = 5
 
 Where = Literal["before", "stored"]
 History = Literal["compact", "keep"]
-
-
-def undecided(*_: object, done: Callable[[None], None], **_named: object) -> None:
-    """An attempt that nobody hears of again: the append itself finds out."""
-    asyncio.get_running_loop().call_soon(done, None)
 
 
 class Work(Message[int]):
@@ -372,16 +367,13 @@ async def test_without_a_death_all_comes_to_what_is_expected(
 @pytest.mark.parametrize("history", ["compact", "keep"])
 @pytest.mark.parametrize("where", ["before", "stored"])
 @pytest.mark.parametrize("every", [500, 1])
-async def test_a_death_at_any_append_changes_nothing(
-    app: str, monkeypatch: pytest.MonkeyPatch, history: History, where: Where, every: int
-) -> None:
+async def test_a_death_at_any_append_changes_nothing(app: str, history: History, where: Where, every: int) -> None:
     number = 0
     while True:
         number += STRIDE
         bus = MemoryBus(app)
         dying = Dying(bus, where, number)
-        monkeypatch.setattr(bus.log, "append", dying.append)
-        monkeypatch.setattr(bus.log, "attempt", undecided)
+        replace_append(bus.log, dying.append)
         try:
             check(await outcome(bus, system(app, history, every), dying))
         except BaseException as error:

@@ -15,6 +15,7 @@ from regrow.actors.records import Entry, Record, Steps, Tombstone, Turn
 from regrow.bus import AccessDenied, Address, Box, Bus, PayloadTooLarge, StaleWriter, decode, encode, headers
 from regrow.bus.port import Holding
 from regrow.supervisor import Backoff
+from regrow.testing.appends import replace_append
 
 pytestmark = pytest.mark.asyncio
 
@@ -22,11 +23,6 @@ OpenBus = Callable[[], Awaitable[Bus]]
 AT_ONCE = Policy(backoff=Backoff(first_s=0.0))
 LARGE, TOO_LARGE_BYTES = 3_000_000, 65 << 20
 PATIENCE_S = 5.0
-
-
-def undecided(*_: object, done: Callable[[None], None], **_named: object) -> None:
-    """An attempt that nobody hears of again: the append itself finds out."""
-    asyncio.get_running_loop().call_soon(done, None)
 
 
 class Add(Message[int]):
@@ -101,8 +97,7 @@ async def test_mail_in_the_middle_of_a_passivation_is_handled_once(
         if amount == 2:
             turning.set()
 
-    monkeypatch.setattr(bus.log, "append", append)
-    monkeypatch.setattr(bus.log, "attempt", undecided)
+    replace_append(bus.log, append)
     monkeypatch.setattr("regrow.actors.host.TIDY_S", 0.02)
     made = System(app, [Kind(actor=Announcing, policy=AT_ONCE, idle_after_s=0.0)], ports={"adding": adding})
     async with made.host(bus) as node, asyncio.timeout(PATIENCE_S):
@@ -294,8 +289,7 @@ async def test_a_stale_copy_that_cannot_note_a_failed_send_reads_its_log_again(
             raise AccessDenied("x")
         return await real_post(box, to, body, given, message_id=message_id)
 
-    monkeypatch.setattr(bus.log, "append", append)
-    monkeypatch.setattr(bus.log, "attempt", undecided)
+    replace_append(bus.log, append)
     monkeypatch.setattr(bus.mail, "post", post)
     made = System(app, [Kind(actor=Spreader, policy=AT_ONCE), Counter])
     with capture_logs() as logged:

@@ -14,6 +14,7 @@ import pytest
 from regrow.actors import Actor, Event, Kind, Message, Policy, System, command, event, query
 from regrow.actors.dead_letter import DeadLetters
 from regrow.bus import Address, Box, EmbeddedServer, MemoryBus, encode, headers, open_bus
+from regrow.testing.appends import replace_append
 
 pytestmark = pytest.mark.asyncio
 
@@ -22,11 +23,6 @@ PATIENCE_S = 10.0
 WARM, MANY = 3_000, 3_000
 BYTES_EACH_MAX = 40
 """What a message may leave behind: less than its id."""
-
-
-def undecided(*_: object, done: Callable[[None], None], **_named: object) -> None:
-    """An attempt that nobody hears of again: the append itself finds out."""
-    asyncio.get_running_loop().call_soon(done, None)
 
 
 class Add(Message[int]):
@@ -146,7 +142,7 @@ class Cut:
         for owner, methods in names:
             for name in methods:
                 setattr(owner, name, self._wrapped(getattr(owner, name)))
-        bus.log.attempt = undecided  # type: ignore[method-assign]
+        replace_append(bus.log, bus.log.append)
 
     def _wrapped(self, real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any, **named: Any) -> Any:
