@@ -75,7 +75,7 @@ class Child:
         start = Start(cause, restarts, self._ready, self, self._offer)
         # The deadline first: an eager task may be ready before create_task returns.
         self._deadlines.put(self, now + self.spec.start_timeout_s)
-        loop = asyncio.get_running_loop()
+        loop = self._deadlines.loop
         self._task = loop.create_task(self._run(start), name=f"child {self.name}", context=context.copy())
         self._task.add_done_callback(self._ended, context=context)
 
@@ -123,7 +123,7 @@ class Child:
         self._asked = cause
         self._deadlines.drop(self)
         if (wait_s := _seconds(self.spec.shutdown)) is not None:
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._abandon, wait_s)
+            self._timer = self._deadlines.loop.call_later(wait_s, self._abandon, wait_s)
 
     def overdue(self) -> None:
         """Its time to be ready is over."""
@@ -135,7 +135,7 @@ class Child:
 
     def _ready(self) -> None:
         if self.ready_at is None and self._asked is None and self.exit is None:
-            self.ready_at = asyncio.get_running_loop().time()
+            self.ready_at = self._deadlines.loop.time()
             self._deadlines.drop(self)
             self._wake()
 
@@ -143,7 +143,7 @@ class Child:
         self.insight = insight
 
     async def _changed(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = self._deadlines.loop.create_future()
         self._waiters = waiters = self._waiters or []
         waiters.append(waiter)
         try:
@@ -179,7 +179,8 @@ class Child:
 
     def _report(self, cause: Exit) -> None:
         self.exit = cause
-        self._deadlines.drop(self)
+        if self.ready_at is None:
+            self._deadlines.drop(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -16,12 +16,14 @@ class Deadlines:
     """Times by which someone must be ready, in seconds of the loop's clock.
 
     Setting and dropping one is an entry in a dict; the timer is set for the first of them and, when that one was
-    dropped meanwhile, for the next. It is set while anybody waits, and at most for one more round.
+    dropped meanwhile, for the next. It is set while anybody waits, and at most for one more round. `loop` is the
+    running loop, kept here because asking for it costs a system call each time.
     """
 
-    __slots__ = ("_at", "_timer")
+    __slots__ = ("_at", "_timer", "loop")
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self._at: dict[Starting, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,7 +44,7 @@ class Deadlines:
 
     def _arm(self, at: float) -> None:
         self._disarm()
-        self._timer = asyncio.get_running_loop().call_at(at, self._ring, at)
+        self._timer = self.loop.call_at(at, self._ring, at)
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from regrow.supervisor.backoff import Backoff
 from regrow.supervisor.errors import DuplicateChild, InvalidOption
@@ -19,8 +19,7 @@ BackoffRule = Backoff | Callable[[Exit], Backoff]
 ShutdownTime = float | Literal["brutal", "infinity"]
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """What a child is told when it starts.
 
     `cause` is how the incarnation before it died, None for the first; `restarts` counts the ones before it.

@@ -60,7 +60,8 @@ class Tree:
         self.is_stopping = False
         self.settled = asyncio.Event()  # all children have started, or the tree has ended
         self.verdict: Exception | Literal["auto_shutdown"] | None = None
-        self.since = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self.since = self._loop.time()
         self.slots: dict[str, Slot] = {spec.id: Slot(spec, spec.id, self.since) for spec in specs}
         self._name = name
         self._rules = rules
@@ -93,7 +94,7 @@ class Tree:
         """
         if self.is_stopping:
             raise SupervisorStopped(self._name)
-        reply: asyncio.Future[T | SupervisorError] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[T | SupervisorError] = self._loop.create_future()
         self._replies.add(reply)
         self._put(partial(self._answer, work, reply))
         try:
@@ -106,12 +107,12 @@ class Tree:
 
     def add(self, spec: ChildSpec, name: str) -> Slot:
         """A new last place, under a name that is free."""
-        slot = self.slots[name] = Slot(spec, name, asyncio.get_running_loop().time())
+        slot = self.slots[name] = Slot(spec, name, self._loop.time())
         return slot
 
     def launch(self, slot: Slot) -> Child:
         """Start a child in its slot."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         slot.settle()
         slot.since = now
         slot.child = child = Child(slot.spec, slot.name, partial(self._died, slot), self._deadlines, slot)
@@ -138,7 +139,7 @@ class Tree:
         slot.settle()
         child = slot.child
         if child is not None and child.exit is not None:
-            slot.bury(child.exit, asyncio.get_running_loop().time())
+            slot.bury(child.exit, self._loop.time())
             if error_of(child.exit) is not None:
                 self._reports.died(slot, child.exit, "stop")
         self._drop(slot, _ASKED)
@@ -164,7 +165,7 @@ class Tree:
                 if work is not None:
                     await work
             else:
-                self._parked = asyncio.get_running_loop().create_future()
+                self._parked = self._loop.create_future()
                 await self._parked
         if isinstance(self.verdict, Exception):
             raise self.verdict
@@ -222,7 +223,7 @@ class Tree:
     def _bury(self, slot: Slot, child: Child | None) -> None:
         if child is None or slot.child is not child or child.exit is None:
             return  # it was stopped or replaced before its turn came
-        cause, now = child.exit, asyncio.get_running_loop().time()
+        cause, now = child.exit, self._loop.time()
         if slot.last is not None:
             forget_frames(error_of(slot.last))
         slot.bury(cause, now)
@@ -267,7 +268,7 @@ class Tree:
             await self._restart_all(slot)
 
     def _wait(self, slot: Slot, delay_s: float) -> None:
-        slot.due = asyncio.get_running_loop().call_later(delay_s, self._due, slot)
+        slot.due = self._loop.call_later(delay_s, self._due, slot)
 
     def _due(self, slot: Slot) -> None:
         slot.due = None
