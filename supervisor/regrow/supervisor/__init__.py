@@ -1,4 +1,4 @@
-"""OTP supervision for asyncio: child specs, restart intensity, backoff, causes of death; no NATS needed."""
+"""OTP supervision for asyncio: supervisors and their children, causes of death, links, monitors, names; no NATS needed."""
 
 from regrow.supervisor.backoff import Backoff
 from regrow.supervisor.decision import Action, decide
@@ -30,10 +30,16 @@ from regrow.supervisor.exits import (
     TimedOut,
     describe,
 )
+from regrow.supervisor.feed import Feed
+from regrow.supervisor.groups import Changes, Groups, Joined, Left
 from regrow.supervisor.info import ChildCounts, ChildInfo, ChildState, ChildType, Detail, Insight, TreeInfo
 from regrow.supervisor.intensity import Intensity, admit
+from regrow.supervisor.link import AlreadyTrapping, kill, link, send_exit, trap_exits, unlink
+from regrow.supervisor.monitor import Demonitored, Monitor, demonitor, monitor
 from regrow.supervisor.mortal import ExitSignal, Mortal, Trap
 from regrow.supervisor.partition import PartitionSupervisor, Supervised
+from regrow.supervisor.process import Process, Space, SpaceClosed, processes
+from regrow.supervisor.progress import Lookout, Progress
 from regrow.supervisor.refusals import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
@@ -45,6 +51,7 @@ from regrow.supervisor.refusals import (
     MaxChildrenReached,
     SupervisorStopped,
 )
+from regrow.supervisor.registry import NameOfTheDead, NameTaken, NameUnknown, Registry
 from regrow.supervisor.spec import (
     BackoffRule,
     ChildSpec,
@@ -57,13 +64,17 @@ from regrow.supervisor.spec import (
 )
 from regrow.supervisor.strategy import AutoShutdown, Strategy
 from regrow.supervisor.supervisor import Supervisor
+from regrow.supervisor.watchdog import Blocked, Unblocked, Watchdog
 
 __all__ = [
     "Action",
     "AlreadyRunning",
+    "AlreadyTrapping",
     "AutoShutdown",
     "Backoff",
     "BackoffRule",
+    "Blocked",
+    "Changes",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildCounts",
@@ -77,6 +88,7 @@ __all__ = [
     "ChildState",
     "ChildType",
     "Crashed",
+    "Demonitored",
     "Detail",
     "Died",
     "DuplicateChild",
@@ -84,13 +96,22 @@ __all__ = [
     "Exit",
     "ExitSignal",
     "Exited",
+    "Feed",
+    "Groups",
     "Hung",
     "Insight",
     "Intensity",
     "InvalidOption",
+    "Joined",
     "Killed",
+    "Left",
+    "Lookout",
     "MaxChildrenReached",
+    "Monitor",
     "Mortal",
+    "NameOfTheDead",
+    "NameTaken",
+    "NameUnknown",
     "NoProcess",
     "NodeLost",
     "Normal",
@@ -99,12 +120,17 @@ __all__ = [
     "PartitionSupervisor",
     "Poison",
     "Preempted",
+    "Process",
+    "Progress",
+    "Registry",
     "Restart",
     "RestartIntensityReached",
     "RestartRule",
     "Run",
     "Shutdown",
     "ShutdownTime",
+    "Space",
+    "SpaceClosed",
     "Start",
     "StartFailed",
     "StartTimedOut",
@@ -116,8 +142,18 @@ __all__ = [
     "TimedOut",
     "Trap",
     "TreeInfo",
+    "Unblocked",
+    "Watchdog",
     "admit",
     "check_children",
     "decide",
+    "demonitor",
     "describe",
+    "kill",
+    "link",
+    "monitor",
+    "processes",
+    "send_exit",
+    "trap_exits",
+    "unlink",
 ]
