@@ -18,7 +18,7 @@ from regrow.bus import Address, Bus, EmbeddedServer, decode, headers
 pytestmark = pytest.mark.asyncio
 
 APP = Path(__file__).parent / "apps" / "ledger.py"
-KILLS = 10
+KILLS = 6
 LEDGERS = [f"l{number}" for number in range(5)]
 EACH = 12
 STEPS_EACH = 4

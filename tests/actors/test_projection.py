@@ -854,7 +854,7 @@ async def test_the_example_keeps_its_table(tmp_path: Path, monkeypatch: pytest.M
 # Processes that are killed
 
 
-KILLS = 8
+KILLS = 5
 KEYS = [f"l{number}" for number in range(6)]
 EACH = 12
 

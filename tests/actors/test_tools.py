@@ -35,7 +35,7 @@ from regrow.actors.errors import Failure
 from regrow.actors.records import Checkpoint, Entry, Record, Snapshot, Started, Steps
 from regrow.actors.records import Step as Recorded
 from regrow.actors.retry import DECLARED
-from regrow.bus import Address, Bus, decode
+from regrow.bus import Address, Bus, MemoryBus, decode
 from regrow.supervisor import Backoff
 
 pytestmark = pytest.mark.asyncio
@@ -639,10 +639,8 @@ async def count() -> None:
     RAN.append("count")
 
 
-async def test_a_turn_of_a_thousand_steps_is_named_once(
-    bus: Bus, app_name: str, logged: list[MutableMapping[str, Any]]
-) -> None:
-    async with system(app_name).host(bus) as node:
+async def test_a_turn_of_a_thousand_steps_is_named_once(app_name: str, logged: list[MutableMapping[str, Any]]) -> None:
+    async with system(app_name).host(MemoryBus(app_name)) as node:
         await node.ref(Worker, "a").ask(Run(how="counts_far"))
         await node.ref(Worker, "b").ask(Run(how="counts_far_in_parts"))
     assert [each["actor"] for each in logged if "self.checkpoint" in each["event"]] == ["worker/a"]

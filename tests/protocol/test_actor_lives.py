@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio
 
 Post = Callable[..., Awaitable[int]]
 PATIENCE_S = 10.0
-WARM, MANY = 3_000, 3_000
+WARM, MANY = 1_500, 1_500
 BYTES_EACH_MAX = 40
 """What a message may leave behind: less than its id."""
 
