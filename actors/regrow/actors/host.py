@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextvars import Context
 from typing import Any
 
@@ -17,6 +18,7 @@ from regrow.actors.mailbox import Budget
 from regrow.actors.memory import used_share
 from regrow.actors.quarantine import Quarantine
 from regrow.actors.records import Letter, Outcome
+from regrow.actors.roster import Roster
 from regrow.actors.tool import Remote
 from regrow.actors.wire import letter_of, reply_message, reply_subject, undecodable
 from regrow.bus import Address, Bus, Delivery, Request, Undecodable, check_address
@@ -46,7 +48,7 @@ class Host:
         self.quarantine = Quarantine()
         self._remote = remote
         self._ports = ports
-        self._groups = {name: Group(kind, self) for name, kind in kinds.items()}
+        self._groups = {name: Roster(kind, self) for name, kind in kinds.items()}
         self._held: set[int] = set()
         self._holding: Holding | None = None
         self._tasks = asyncio.TaskGroup()
@@ -76,6 +78,16 @@ class Host:
         if group is None or shard_of(address) not in self._held:
             return None
         return group.ask(address, letter)
+
+    @property
+    def rosters(self) -> Mapping[str, Roster]:
+        """The active actors by kind, for whoever looks at them."""
+        return self._groups
+
+    @property
+    def held(self) -> AbstractSet[int]:
+        """The shards whose mail this node serves."""
+        return self._held
 
     def in_seq(self, address: Address) -> int:
         """How far an actor has taken its outside mailbox, as far as it is known here."""

@@ -15,6 +15,7 @@ from regrow.actors.errors import DefinitionError
 from regrow.actors.gateway import Gateway
 from regrow.actors.group import Kind
 from regrow.actors.host import Host
+from regrow.actors.introspection import Introspection
 from regrow.actors.policy import Policy
 from regrow.actors.ref import Ref
 from regrow.actors.remote import remote_call
@@ -43,6 +44,7 @@ class Node:
             bus, {**system.kinds, RESERVED: system.scheduler}, served, {**system.ports, PORT: system.plans}
         )
         self.client = Client(bus, self.host)
+        self.introspection = Introspection(bus, self.host, lambda: self.supervisor.tree())
         gateway = Gateway(bus, {name: kind.actor.__regrow__ for name, kind in system.kinds.items()})
         self.supervisor = Supervisor(
             system.name,
@@ -50,6 +52,7 @@ class Node:
                 ChildSpec(id="actors", run=self.host.run),
                 *(child.child_spec(self) for child in system.children),
                 ChildSpec(id="gateway", run=gateway.run),
+                ChildSpec(id="introspection", run=self.introspection.run),
                 starter(bus, self.client, system.plans),
             ],
             intensity=system.intensity,

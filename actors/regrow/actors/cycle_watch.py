@@ -1,0 +1,120 @@
+"""The watch over asks that can never be answered: actors that wait for one another in a circle, over all nodes.
+
+An ask to an actor that waits for it itself fails at once, for the chain of an ask says who waits. A circle of different chains, such
+as two actors that ask each other at the same time, no chain can see: it is looked for here, among the asks that have been open for a
+moment. Nodes that wait for actors of another node tell each other; the one that serves the least actor of the circle names it.
+
+The asks are left to their deadlines, as a ``gen_server:call`` is in OTP: which side to fail would be a guess, and a handler that
+races several asks may well go on without the answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+import structlog
+
+from regrow.actors.insight import OldWaits, Wait, waits_subject
+from regrow.actors.waits_for import Edge, Path, cycles, leading, said
+from regrow.bus import Bus, BusError, Request, Undecodable, decode, encode
+
+_log = structlog.get_logger(__name__)
+
+OLD_MS = 250
+"""How long an ask must have been open to be looked at: most are answered long before."""
+LOOK_S = 0.25
+"""How often it is looked. An ask is old, its node tells it, and another one looks: within a second in all."""
+SHARE = 20
+"""A look that takes so long that it would take more than one such part of the time is repeated less often."""
+WAITS_MAX = 50_000
+"""Asks that are looked at."""
+TOLD_MAX = 1_000
+"""Edges that a node tells the others."""
+HEARD_S = 1.0
+"""How long it is good for what another node has told."""
+
+IsHere = Callable[[str], bool]
+
+
+class CycleWatch:
+    """Names each circle once, as long as it lasts: in the log, and to whoever waits for one."""
+
+    def __init__(self, bus: Bus, node: str, waits: Callable[[], Iterable[Wait]], is_here: IsHere) -> None:
+        self.named: tuple[Path, ...] = ()
+        """The circles that this node has named and that are not over."""
+        self._bus = bus
+        self._node = node
+        self._waits = waits
+        self._is_here = is_here
+        self._heard: dict[str, tuple[float, tuple[Edge, ...]]] = {}
+        self._told = False
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        async with self._bus.serve(waits_subject(self._bus.subjects.app), self._hear):
+            while True:
+                began_s = time.perf_counter()
+                try:
+                    await self.look()
+                except BusError as error:
+                    _log.debug("other nodes were not told who waits", error=str(error))
+                await asyncio.sleep(max(LOOK_S, SHARE * (time.perf_counter() - began_s)))
+
+    async def wait_named(self) -> tuple[Path, ...]:
+        """The circles that last, as soon as there is one that this node has named."""
+        while not self.named:
+            self._news.clear()
+            await self._news.wait()
+        return self.named
+
+    async def look(self) -> None:
+        """Looks once, and tells the other nodes what they may need. Raises ``BusError``."""
+        before_ms = time.time_ns() // 1_000_000 - OLD_MS
+        old = list(islice((each for each in self._waits() if each.since_ms <= before_ms), WAITS_MAX))
+        edges = leading(((each.waiter, each.on) for each in old), self._is_elsewhere)
+        self._name(edges, old)
+        if self._told or any(self._is_elsewhere(on) for _, on in edges):
+            self._told = bool(edges)
+            await self._bus.publish(
+                waits_subject(self._bus.subjects.app), encode(OldWaits(self._node, tuple(edges[:TOLD_MAX])))
+            )
+
+    def _is_elsewhere(self, actor: str) -> bool:
+        return not self._is_here(actor)
+
+    def _name(self, edges: list[Edge], old: list[Wait]) -> None:
+        """Names the circles whose least actor waits here."""
+        since_s = time.monotonic() - HEARD_S
+        self._heard = {node: heard for node, heard in self._heard.items() if heard[0] >= since_s}
+        mine = {waiter for waiter, _ in edges}
+        every = [*edges, *(edge for _, heard in self._heard.values() for edge in heard)] if edges else []
+        named = tuple(path for path in cycles(every) if path[0] in mine)
+        for path in named:
+            if path not in self.named:
+                self._say(path, old)
+        self.named = named
+        if named:
+            self._news.set()
+
+    def _say(self, path: Path, old: list[Wait]) -> None:
+        first, *rest = path
+        edge = first, rest[0] if rest else first
+        until_ms = [each.deadline_ms for each in old if (each.waiter, each.on) == edge]
+        left_s = max(0.0, (min(until_ms) - time.time_ns() // 1_000_000) / 1000) if until_ms else 0.0
+        _log.error(
+            "ask_cycle",
+            path=said(path),
+            advice="these actors wait for one another until an ask times out: let one of them send instead of ask",
+            first_ends_in_s=round(left_s, 1),
+        )
+
+    def _hear(self, request: Request) -> None:
+        try:
+            heard = decode(request.body, OldWaits, "waits of another node")
+        except Undecodable as error:
+            _log.debug("what a node tells of its waits cannot be read", error=str(error))
+            return
+        if heard.node != self._node:
+            self._heard[heard.node] = time.monotonic(), heard.edges
