@@ -27,7 +27,7 @@ import structlog
 from regrow.supervisor import Backoff, ChildSpec, DynamicSupervisor, Intensity, Start, Strategy, Supervisor
 
 GROWTH_MAX = 2 * 2**20
-ENDLESS = Intensity(1_000_000_000, per_s=1.0)
+ENDLESS = Intensity(1_000_000_000, per_s=0.1)  # the window holds the restarts of its period and is no leak
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,13 @@ async def test_a_child_that_is_stopped_is_restarted_and_not_started(story: list[
             await tree.start_child(a.spec())
 
 
-async def test_a_child_that_fails_to_start_is_not_added(story: list[str]) -> None:
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+async def test_a_child_that_fails_to_start_is_not_added(restart: Restart, story: list[str]) -> None:
     a = Puppet("a", story)
     a.failing = True
     async with root() as tree:
         with pytest.raises(StartFailed, match="child 'a' did not start"):
-            await tree.start_child(a.spec())
+            await tree.start_child(a.spec(restart))
         await settle()
         assert tree.which_children() == ()
     assert len(a.starts) == 1

@@ -76,7 +76,7 @@ class Supervisor(Lifetime):
             try:
                 return await self._launch(slot)
             except StartFailed:
-                del tree.slots[spec.id]
+                tree.slots.pop(spec.id, None)  # a temporary one is forgotten already
                 raise
 
         return await tree.request(start)
