@@ -201,7 +201,7 @@ class Model:
                 return
 
     def _ends_all(self, node: Node, place: Place, dying: list[Place]) -> bool:
-        others = any(other.plan.significant and other.node is not None for other in node.places)
+        others = any(other.plan.significant and (other.node is not None or other in dying) for other in node.places)
         return place.plan.significant and (
             node.plan.auto_shutdown == "any_significant"
             or (node.plan.auto_shutdown == "all_significant" and not others)

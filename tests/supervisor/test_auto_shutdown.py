@@ -3,7 +3,7 @@
 import pytest
 from tests.supervisor.puppet import Puppet, puppets, settle
 
-from regrow.supervisor import AutoShutdown, InvalidOption, Restart, Shutdown, Supervisor
+from regrow.supervisor import AutoShutdown, InvalidOption, Restart, Shutdown, Strategy, Supervisor
 
 pytestmark = pytest.mark.asyncio
 
@@ -115,3 +115,17 @@ async def test_a_significant_supervisor_takes_its_parent_with_it(story: list[str
 async def test_an_unknown_auto_shutdown_is_refused_when_the_supervisor_is_made() -> None:
     with pytest.raises(InvalidOption, match="auto_shutdown must be one of never, any_significant, all_significant"):
         Supervisor("root", auto_shutdown="always", children=[])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one"])
+async def test_a_significant_child_that_crashed_at_the_same_moment_and_comes_back_counts(
+    strategy: Strategy, story: list[str]
+) -> None:
+    a, b, c = puppets("aBC", story)
+    children = [a.spec("transient"), *(child.spec("transient", significant=True) for child in (b, c))]
+    tree = Supervisor("root", children=children, strategy=strategy, auto_shutdown="all_significant")
+    async with tree:
+        b.finish()
+        c.crash(ValueError())
+        await c.wait_came(2)
+        assert tree.tree().state == "running"

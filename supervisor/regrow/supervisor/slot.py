@@ -40,8 +40,8 @@ class Slot:
 
     @property
     def lives(self) -> bool:
-        """It has a child that has not ended, or will have one."""
-        return self.state != "stopped"
+        """It has a child, though that may have died a moment ago and wait for its burial, or it will have one."""
+        return self.restarting or self.child is not None
 
     def settle(self) -> None:
         """It waits for no restart any more."""
