@@ -9,7 +9,7 @@ import structlog
 from regrow.actors.cancelling import cancel_again
 from regrow.actors.errors import ActorError
 from regrow.actors.lineage import rooted
-from regrow.actors.step import current_handler
+from regrow.actors.step import serve
 from regrow.actors.turn import RunningTurn
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straigh
     here and now, without the task and the turns of the event loop that would cost more than most such handlers do.
     """
     context = rooted(turn.journal.lineage)
-    context.run(current_handler.set, turn)
+    serve(turn, context)
     if straight:
         try:
             return context.run(_run_through, handler)

@@ -46,7 +46,7 @@ class Timeout:
     async def __aenter__(self) -> Self:
         if self._plain is not None or self._clock is not None:
             raise RuntimeError("a timeout is for one block: make another one")
-        handler = current_handler.get()
+        handler = current_handler()
         if handler is None:
             self._plain = asyncio.timeout(self._seconds)
             await self._plain.__aenter__()

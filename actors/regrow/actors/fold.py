@@ -44,6 +44,16 @@ class _Stored(msgspec.Struct, omit_defaults=True):
 class Fold:
     """An actor's state and image, record by record. Give it every record of the log once, in order."""
 
+    __slots__ = (
+        "_cls",
+        "_definition",
+        "_key",
+        "actor",
+        "first",
+        "image",
+        "sequence",
+    )
+
     def __init__(self, cls: type[Actor], key: str) -> None:
         self._cls = cls
         self._key = key

@@ -33,6 +33,27 @@ def digest(arguments: bytes) -> str:
 class Journal:
     """The steps of one attempt at a turn: what the log has of them, which are open now, and whose outcome passes next."""
 
+    __slots__ = (
+        "_actor",
+        "_gates",
+        "_kept",
+        "_looked",
+        "_next",
+        "_open",
+        "_passed",
+        "_position",
+        "_positions",
+        "_recorded",
+        "_settling",
+        "_unasked",
+        "_watching",
+        "closed",
+        "drift",
+        "lineage",
+        "stalled",
+        "watchful",
+    )
+
     def __init__(
         self, actor: str, recorded: Sequence[Step], lineage: Lineage | None = None, kept: Sequence[Step] = ()
     ) -> None:

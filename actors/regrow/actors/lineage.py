@@ -32,6 +32,15 @@ _AS_COMPLETED: CodeType = (asyncio.as_completed if _ITERATOR is None else _ITERA
 class Lineage:
     """One task's place in its handler, and what it has counted so far. ``Lineage()`` is the place of the handler's own."""
 
+    __slots__ = (
+        "_calls",
+        "_children",
+        "_ended",
+        "_given",
+        "family",
+        "path",
+    )
+
     def __init__(self, path: str = "", family: "dict[asyncio.Task[Any], None] | None" = None) -> None:
         self.path = path
         self.family: dict[asyncio.Task[Any], None] = {} if family is None else family

@@ -1,7 +1,7 @@
 """Steps: outside calls of a handler, each recorded once before the handler sees its outcome."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar, cast
 
@@ -85,8 +85,20 @@ class Stepping(Protocol):
     def remote_tool(self, name: str) -> Any: ...
 
 
-current_handler: ContextVar[Stepping | None] = ContextVar("regrow_handler", default=None)
+_handler: ContextVar[Stepping | None] = ContextVar("regrow_handler", default=None)
 _current_step: ContextVar[StepContext | None] = ContextVar("regrow_step", default=None)
+
+
+def current_handler(context: Context | None = None) -> Stepping | None:
+    """The handler that runs here, or in that context; None inside a step of it, where tools are plain functions."""
+    if context is None:
+        return _handler.get() if _current_step.get() is None else None
+    return context.get(_handler) if context.get(_current_step) is None else None
+
+
+def serve(handler: Stepping, context: Context) -> None:
+    """From now on what runs in this context runs in this handler."""
+    context.run(_handler.set, handler)
 
 
 def current_step() -> StepContext | None:
@@ -96,13 +108,12 @@ def current_step() -> StepContext | None:
 
 async def in_step(context: StepContext, body: Callable[[StepContext], Awaitable[T]]) -> T:
     """Runs a tool's body for a step: tools that it calls are plain functions, for steps are leaves, and its tasks are its own."""
-    handler, step, lineage = current_handler.set(None), _current_step.set(context), untrack()
+    step, lineage = _current_step.set(context), untrack()
     try:
         return await body(context)
     finally:
         track_again(lineage)
         _current_step.reset(step)
-        current_handler.reset(handler)
 
 
 def value_of(outcome: Outcome, kind: Any, what: str, raises: tuple[type[Exception], ...] = ()) -> Any:
@@ -204,7 +215,7 @@ async def step(
     tasks at once need one each. ``returns`` is the type of its recorded result; one that does not fit it is a failure. Whatever
     the body raises reaches the handler as ``StepFailed``; an exception with a ``kind`` attribute keeps its kind of failure.
     """
-    handler = current_handler.get()
+    handler = current_handler()
     if handler is None:
         return await body()
 

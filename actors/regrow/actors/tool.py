@@ -110,7 +110,7 @@ class Tool(Generic[P, R]):
         self._set_care()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        handler = current_handler.get()
+        handler = current_handler()
         if handler is None:
             return self._plain(args, kwargs)
         return self._step(handler, args, kwargs)

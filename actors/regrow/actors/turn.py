@@ -77,6 +77,33 @@ class Office(Protocol):
 class RunningTurn:
     """One attempt at one message. Its decisions are lost with it unless ``record`` is appended."""
 
+    __slots__ = (
+        "_begun",
+        "_checkpoint",
+        "_checkpoints",
+        "_name",
+        "_office",
+        "_promoting",
+        "_sends",
+        "_spoiled",
+        "_started",
+        "_timers",
+        "_warn_at",
+        "actor",
+        "address",
+        "cancelling",
+        "cleanup_timeout_s",
+        "events",
+        "journal",
+        "left",
+        "letter",
+        "reason",
+        "suspended",
+        "task",
+        "to_end",
+        "waits",
+    )
+
     def __init__(
         self, office: Office, incarnate: Callable[[Scope], Actor], letter: Letter, opened: Open | None
     ) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from itertools import count
-from typing import NamedTuple
 
 import structlog
 
@@ -21,16 +20,14 @@ _NONCE = secrets.token_hex(6)
 _numbers = count()
 _log = structlog.get_logger(__name__)
 
+_NOTHING = Record(VERSION, "", ())
+
 Told = Callable[[Entry, Exception | None], None]
 """Hears what became of an entry before whoever waits for it goes on; not when the host ends meanwhile."""
 
 
-class Pending(NamedTuple):
-    """An entry that is not in the log yet, and who is to know when it is."""
-
-    entry: Entry
-    stored: asyncio.Future[None] | None
-    told: Told | None
+Pending = tuple[Entry, asyncio.Future[None] | None, Told | None]
+"""An entry that is not in the log yet, and who is to know when it is."""
 
 
 def next_record_id() -> str:
@@ -40,6 +37,18 @@ def next_record_id() -> str:
 
 class Writer:
     """Appends entries to one log and folds what was stored. ``start`` runs a function in a task that the host owns."""
+
+    __slots__ = (
+        "_address",
+        "_busy",
+        "_fold",
+        "_log",
+        "_pending",
+        "_policy",
+        "_record",
+        "_sent",
+        "_start",
+    )
 
     def __init__(
         self,
@@ -56,6 +65,8 @@ class Writer:
         self._start = start
         self._pending: list[Pending] = []
         self._busy = False
+        self._sent: list[Pending] = []
+        self._record = _NOTHING
 
     def submit(self, *entries: Entry, told: Told | None = None, at_once: bool = False) -> asyncio.Future[None]:
         """Done once the entries are stored and folded, in the order of the calls; cancelling it changes nothing about that.
@@ -66,8 +77,8 @@ class Writer:
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[None] = loop.create_future()
         for entry in entries[:-1]:
-            self._pending.append(Pending(entry, None, told))
-        self._pending.append(Pending(entries[-1], stored, told))
+            self._pending.append((entry, None, told))
+        self._pending.append((entries[-1], stored, told))
         if not self._busy:
             self._busy = True
             if at_once:
@@ -89,21 +100,21 @@ class Writer:
     def _begin(self) -> None:
         """Sends off what is pending. What cannot be told from one answer needs a task, which takes the batch over."""
         batch, self._pending = self._pending, []
-        record = Record(
-            VERSION, next_record_id(), tuple([each.entry for each in batch]) if len(batch) > 1 else (batch[0].entry,)
-        )
-        if isinstance(record.entries[0], Snapshot | Tombstone):
+        entries = (batch[0][0],) if len(batch) == 1 else tuple([entry for entry, _, _ in batch])
+        record = Record(VERSION, next_record_id(), entries)
+        if isinstance(entries[0], Snapshot | Tombstone):
             self._take_time(batch, record)
             return
+        self._sent, self._record = batch, record
+        self._log.attempt(self._address, encode(record), rid=record.rid, after=self._fold.sequence, done=self._answered)
 
-        def done(sequence: int | None) -> None:
-            if sequence is None:
-                self._take_time(batch, record)
-            else:
-                self._stored(batch, record, sequence)
-                self._go_on()
-
-        self._log.attempt(self._address, encode(record), rid=record.rid, after=self._fold.sequence, done=done)
+    def _answered(self, sequence: int | None) -> None:
+        """What became of the record that was sent; there is never more than one."""
+        if sequence is None:
+            self._take_time(self._sent, self._record)
+        else:
+            self._stored(self._sent, self._record, sequence)
+            self._go_on()
 
     def _take_time(self, batch: list[Pending], record: Record) -> None:
         try:
@@ -146,9 +157,9 @@ class Writer:
     def _give_up(self, batch: list[Pending]) -> None:
         """Nothing is being written any more; what waited for it never will be by this copy."""
         self._busy = False
-        for each in (*batch, *self._pending):
-            if each.stored is not None:
-                each.stored.cancel()
+        for _, stored, _ in (*batch, *self._pending):
+            if stored is not None:
+                stored.cancel()
         self._pending.clear()
 
     def _stored(self, batch: list[Pending], record: Record, sequence: int) -> None:
@@ -169,7 +180,7 @@ class Writer:
                 _settle(batch[0], error)
                 return
             for each in batch:
-                await self._append([each], Record(VERSION, next_record_id(), (each.entry,)))
+                await self._append([each], Record(VERSION, next_record_id(), (each[0],)))
         except Exception as error:  # whatever stops an append belongs to those who wait for it
             for each in batch:
                 _settle(each, error)

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from regrow.actors.step import Stepping, current_handler
+from regrow.actors.step import Stepping, current_handler, serve
 from regrow.testing.virtual_time import EndlessLoop, Stalled, VirtualLoop
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Stage(VirtualLoop):
     def _owned(self, callback: Callable[..., object], context: Context | None) -> Callable[..., object]:
         owner: asyncio.Task[Any] | None = getattr(callback, "__self__", None)
         if isinstance(owner, asyncio.Task) and context is not None:
-            handler = context.get(current_handler)
+            handler = current_handler(context)
             if owner not in self._of_task:
                 self._enrol(owner, handler, context)
             player = self._of_task[owner]
@@ -97,7 +97,7 @@ class Stage(VirtualLoop):
         """A task begins: it belongs to whoever made it. (Where it is made is nothing to touch: its lineage is read off the stack.)"""
         player = self._of_task[task] = self._player
         if player is not None and handler is not None:
-            context.run(current_handler.set, player.watched(handler))
+            serve(player.watched(handler), context)
 
 
 class _Owned:

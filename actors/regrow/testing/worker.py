@@ -18,6 +18,7 @@ from weakref import WeakSet
 import msgspec
 
 from regrow.actors.step import Call, StepContext, current_handler
+from regrow.actors.step import serve as serve_in
 from regrow.actors.witness import append_sighting
 from regrow.bus import Address, open_bus
 from regrow.bus.connection import ServerAddress, connect
@@ -104,13 +105,13 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         owner: asyncio.Task[Any] | None = getattr(callback, "__self__", None)
-        handler = context.get(current_handler) if context is not None and isinstance(owner, asyncio.Task) else None
+        handler = current_handler(context) if context is not None and isinstance(owner, asyncio.Task) else None
         if handler is None or context is None or owner is None:
             return super().call_soon(callback, *args, context=context)
         if owner not in self._known:
             self._known.add(owner)
             if not isinstance(handler, Observed):
-                context.run(current_handler.set, Observed(handler, self._life, self._life))
+                serve_in(Observed(handler, self._life, self._life), context)
 
         def step(*given: object) -> None:
             self._life.resumes()

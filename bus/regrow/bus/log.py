@@ -9,7 +9,6 @@ A record that does not fit one message is put aside first, and a small record th
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from functools import lru_cache
 
 import structlog
 from nats.aio.client import Client
@@ -59,7 +58,7 @@ class JetStreamLog:
         self._client = client
         self._replies = replies
         self._subjects = subjects
-        self._subject = lru_cache(SUBJECTS_REMEMBERED)(subjects.log)
+        self._subject_of: dict[Address, str] = {}
         self._claims = claims
         self._api = JetStreamApi(replies)
         self._pages = Pages(replies)
@@ -90,11 +89,15 @@ class JetStreamLog:
         if len(head) + len(data) > self._client.max_payload:
             asyncio.get_running_loop().call_soon(done, None)
             return
+        self._replies.ask(self._subject(address), data, head, accepted, done, timeout_s=APPEND_TIMEOUT_S)
 
-        def receive(message: Msg | None) -> None:
-            done(accepted(message) if message is not None else None)
-
-        self._replies.ask(self._subject(address), data, head, receive, timeout_s=APPEND_TIMEOUT_S)
+    def _subject(self, address: Address) -> str:
+        subject = self._subject_of.get(address)
+        if subject is None:
+            if len(self._subject_of) >= SUBJECTS_REMEMBERED:
+                self._subject_of.clear()
+            subject = self._subject_of[address] = self._subjects.log(address)
+        return subject
 
     async def read(self, address: Address, after: int = 0) -> list[Stored]:
         """All records of this log behind a sequence, oldest first; see ``EventLog.read``.

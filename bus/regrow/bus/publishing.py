@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import msgspec
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from regrow.bus.api import LIMIT_REACHED, NO_ROOM, ApiError, PubAck, Refusal
 from regrow.bus.codec import decode
@@ -34,10 +33,10 @@ async def publish_acked(
     return decode(message.data, PubAck, "acknowledgement")
 
 
-def accepted(message: Msg) -> int | None:
+def accepted(answer: bytes) -> int | None:
     """The sequence that a stream gave a publish; None for a refusal, and for an answer that is none of a stream."""
     try:
-        ack = _acknowledgements.decode(message.data)
+        ack = _acknowledgements.decode(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return ack.seq if ack.error is None else None

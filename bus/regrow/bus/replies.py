@@ -12,7 +12,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -23,8 +23,9 @@ from regrow.bus.client import BusClient, publish_nowait
 from regrow.bus.errors import AccessDenied, BusError, NoResponder, RequestTimeout, Unreachable
 from regrow.bus.headers import Headers
 
+T = TypeVar("T")
+
 OnReply = Callable[[Msg], None]
-OnAnswer = Callable[[Msg | None], None]
 OnLost = Callable[[], None]
 OnDenied = Callable[[AccessDenied], None]
 
@@ -48,8 +49,9 @@ class _Waiting(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    on_answer: OnAnswer
-    """Called once, with the first reply or None, and then nobody waits any more."""
+    read: Callable[[bytes], Any]
+    on_answer: Callable[[Any], None]
+    """Called once, with what was read from the first reply or None, and then nobody waits any more."""
     connection: int
     subject: str
     due_s: float
@@ -149,8 +151,18 @@ class ReplyInbox:
         except NatsError as error:
             raise Unreachable(self._server()) from error
 
-    def ask(self, subject: str, body: bytes, head: bytes, on_answer: OnAnswer, *, timeout_s: float) -> None:
-        """Publishes a question here and now; the callback gets the first reply, or None when it is not known to come.
+    def ask(
+        self,
+        subject: str,
+        body: bytes,
+        head: bytes,
+        read: Callable[[bytes], T | None],
+        on_answer: Callable[[T | None], None],
+        *,
+        timeout_s: float,
+    ) -> None:
+        """Publishes a question here and now; the callback gets what is read from the first reply, or None when none is known to
+        come.
 
         For many small questions: no task, no future, and a time limit that is looked at every ``WATCH_S``. ``head``: the
         headers as they are on the wire.
@@ -161,7 +173,7 @@ class ReplyInbox:
         if self._left or not publish_nowait(client, subject, body, reply, head):
             loop.call_soon(on_answer, None)
             return
-        self._asked[reply] = _Asked(on_answer, client.stats["reconnects"], subject, loop.time() + timeout_s)
+        self._asked[reply] = _Asked(read, on_answer, client.stats["reconnects"], subject, loop.time() + timeout_s)
 
     async def request(self, subject: str, body: bytes, headers: Headers | None = None, *, timeout_s: float) -> Msg:
         """The first reply. Raises ``NoResponder`` when nobody serves the subject, ``AccessDenied`` when these
@@ -213,14 +225,14 @@ class ReplyInbox:
             await arrived
 
     async def _receive(self, message: Msg) -> None:
-        self._dispatch(message)
+        self._dispatch(message.subject, message.reply, message.data, message.headers)
 
-    def _dispatch(self, message: Msg) -> None:
-        asked = self._asked.pop(message.subject, None)
+    def _dispatch(self, subject: str, reply: str, data: bytes, headers: dict[str, str] | None) -> None:
+        asked = self._asked.pop(subject, None)
         if asked is not None:
-            asked.on_answer(message)
-        elif (waiting := self._waiting.get(message.subject)) is not None:
-            waiting.on_reply(message)
+            asked.on_answer(asked.read(data))
+        elif (waiting := self._waiting.get(subject)) is not None:
+            waiting.on_reply(Msg(self._client, subject, reply, data, headers))
 
     def _look(self) -> None:
         """Runs every ``WATCH_S`` until the connection is closed."""
