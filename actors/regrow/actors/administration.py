@@ -1,4 +1,4 @@
-"""What operators do with the actors of an application: look at them, delete them, let go of those that are idle.
+"""What operators do with the actors of an application: look at them, steer one, delete them, let go of those that are idle.
 
 A deletion is an order in the actor's own mailbox, behind the mail that waits there: the node that serves the actor takes it,
 and no turn is cut in two. While no node serves it the order waits. Everything here works on the bus alone.
@@ -9,17 +9,24 @@ it, and whatever those have taken into their own states and events. Backups keep
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 
+from regrow.actors.actor import Actor
 from regrow.actors.asking import post
 from regrow.actors.dead_letter import DeadLetters
 from regrow.actors.errors import ActorError
+from regrow.actors.fold import fold, state_json
+from regrow.actors.insight import Seen
 from regrow.actors.overview import Overview, image_of, overview_of
 from regrow.actors.ref import ASK_TIMEOUT_S
 from regrow.actors.retention import is_over
+from regrow.actors.steering import LOOK_S, ORDER_S, look, steer, tracing
+from regrow.actors.trace import Traced
 from regrow.actors.wire import CANCEL, DELETE
 from regrow.bus import Address, Bus, Request, check_address, decode, encode, headers
 from regrow.bus.api import together
@@ -98,6 +105,47 @@ class Administration:
         if overview is None:
             raise NoActor(Address(kind, key))
         return overview
+
+    async def get_state(self, actor: type[Actor], key: str) -> dict[str, Any]:
+        """The committed state of an actor, as JSON has it, folded from its log; what a running turn has emitted is not in it.
+
+        Raises ``NoActor``, and what stands in the way of reading the log.
+        """
+        address = check_address(Address(actor.__regrow__.kind, key))
+        records = await self._bus.log.read(address)
+        if not records:
+            raise NoActor(address)
+        return decode(state_json(fold(actor, key, records).actor), dict[str, Any], "state")
+
+    async def tree(self, *, wait_s: float = LOOK_S) -> Seen:
+        """How the nodes that run now stand: supervisors and children, actors by what they do, who waits for whom.
+
+        Nodes that have not answered within ``wait_s`` seconds are missing; ``silent`` has the shards that they may serve. Raises
+        ``NoNode``.
+        """
+        return await look(self._bus, wait_s)
+
+    async def suspend(self, kind: str, key: str, *, wait_s: float = ORDER_S) -> bool:
+        """Lets an actor take no more mail, as OTP's ``sys:suspend`` does; False when it was suspended before.
+
+        The turn that runs goes on to its end. Mail waits in the mailbox and orders with it, queries are answered, nothing is
+        lost. It lasts until ``resume``, and no longer than this copy of the actor: with its node, or the node's hold on its
+        shard, or a restart of its kind, it is gone and the mail is taken. Raises ``Unserved``.
+        """
+        return await steer(self._bus, "suspend", Address(kind, key), wait_s)
+
+    async def resume(self, kind: str, key: str, *, wait_s: float = ORDER_S) -> bool:
+        """Lets an actor take its mail again; False when it was not suspended. Raises ``Unserved``."""
+        return await steer(self._bus, "resume", Address(kind, key), wait_s)
+
+    def trace(
+        self, kind: str, key: str, *, wait_s: float = ORDER_S
+    ) -> AbstractAsyncContextManager[AsyncIterator[Traced]]:
+        """What an actor does while the block runs, as it comes: messages taken, steps, turns recorded; nothing that was said.
+
+        Goes on where another node takes the actor over, with a gap of some seconds. Raises ``Unserved`` and ``NotSteered``.
+        """
+        return tracing(self._bus, Address(kind, key), wait_s)
 
     async def delete(self, kind: str, key: str, *, wait_s: float = ASK_TIMEOUT_S) -> int:
         """Deletes an actor: its state, its timers, the mail that waits for it, its dead letters; how many of these there were.

@@ -27,6 +27,15 @@ from regrow.actors.records import (
 from regrow.bus import Address, Stored, decode
 
 
+class Attempted(msgspec.Struct, frozen=True):
+    """An attempt at a step, without its arguments."""
+
+    tool: str
+    attempt: int
+    once: bool
+    """Whether it never runs again where it may have run."""
+
+
 class OpenTurn(msgspec.Struct, frozen=True):
     """A turn that has begun and not ended, without what was said in it."""
 
@@ -48,6 +57,10 @@ class OpenTurn(msgspec.Struct, frozen=True):
     """That it waits for."""
     suspended: bool = False
     """Whether it waits in no process: a message will go on with it."""
+    started: tuple["Attempted", ...] = ()
+    """Steps of which an attempt has begun and no outcome is recorded, as far as that is: first attempts of most tools are not."""
+    checkpoints: int = 0
+    """That its handler has put down."""
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -197,4 +210,6 @@ def _open_turn(image: Image) -> OpenTurn | None:
         opened.failure.message if opened.failure is not None else "",
         len(opened.sleeps),
         opened.suspended,
+        tuple(Attempted(each.tool, each.attempt, each.once) for each in opened.started.values()),
+        opened.checkpoints,
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 WAIT_S = 30.0
+ORDER_S = 5.0
+LOOK_S = 2.0
 
 Commands = Any
 """What ``add_subparsers`` gives: argparse does not name its type."""
@@ -17,6 +19,14 @@ def add_operators(commands: Commands) -> None:
     _streams(commands.add_parser("streams", help="make or check the streams of an application"))
     _dead_letters(commands.add_parser("dead-letters", help="look at messages that were given up, replay or drop them"))
     _actors(commands.add_parser("actors", help="look at an application's actors, delete one or many"))
+    tree = commands.add_parser(
+        "tree", help="how the nodes that run now stand: supervisors, actors, who waits for whom, cycles of asks"
+    )
+    _target(tree)
+    tree.add_argument(
+        "--wait", type=duration, default=LOOK_S, metavar="TIME", help=f"for nodes to answer ({LOOK_S:g}s)"
+    )
+    _json(tree)
     check = commands.add_parser(
         "check", help="which actors would wait, were this build started: their logs no longer fit it; ends with 7 then"
     )
@@ -80,6 +90,19 @@ def _actors(command: argparse.ArgumentParser) -> None:
         "--wait", type=duration, metavar="TIME", help=f"for the node that does it (default {WAIT_S:g}s)"
     )
     _json(cancel)
+    for name, help_text in (
+        ("suspend", "let an actor take no more mail; it waits until the actor is resumed, or its node ends"),
+        ("resume", "let an actor take its mail again"),
+        ("trace", "print what an actor does, live: messages taken, steps, turns recorded; never what was said"),
+    ):
+        steered = _action(actions, name, help_text)
+        _actor(steered)
+        steered.add_argument(
+            "--wait", type=duration, default=ORDER_S, metavar="TIME", help=f"for its node to answer ({ORDER_S:g}s)"
+        )
+        if name == "trace":
+            steered.add_argument("--time", type=duration, metavar="TIME", help="stop after so long (default: never)")
+        _json(steered)
     purge = _action(actions, "purge", "delete many actors: by the beginning of their keys, or those that are idle")
     purge.add_argument("--kind", metavar="K", help="those of this kind")
     purge.add_argument("--prefix", metavar="P", default="", help="those whose keys begin so; end it as the keys do")

@@ -1,4 +1,4 @@
-"""``regrow actors``: who there is, how one stands, and who shall be no more."""
+"""``regrow actors``: who there is, how one stands, what one does, and who shall be no more."""
 
 import argparse
 import json
@@ -10,9 +10,9 @@ import msgspec
 
 from regrow.actors import System
 from regrow.actors.administration import Administration
-from regrow.actors.fold import fold, state_json
 from regrow.actors.overview import Overview, image_of
 from regrow.bus import Address, NatsBus
+from regrow.cli import steering
 from regrow.cli.commands.dead_letters import when
 from regrow.cli.failures import CommandFailed
 from regrow.cli.operators import WAIT_S
@@ -21,7 +21,7 @@ from regrow.cli.target import on_bus
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Lists, shows, deletes or purges."""
+    """Lists, shows, steers, deletes or purges."""
     if chosen.action == "purge":
         if chosen.idle is not None and chosen.kind is None:
             raise CommandFailed("--idle is for the actors of one kind: give --kind as well")
@@ -41,6 +41,12 @@ async def _act(system: System, bus: NatsBus, chosen: argparse.Namespace) -> int:
             await _delete(system, administration, chosen)
         case "cancel":
             await _cancel(system, administration, chosen)
+        case "suspend" | "resume" | "trace":
+            steering.check_live(chosen)
+            _check_kind(system, chosen.kind)
+            await {"suspend": steering.suspend, "resume": steering.resume, "trace": steering.trace}[chosen.action](
+                administration, chosen
+            )
         case _:
             await _purge(system, administration, chosen)
     return 0
@@ -48,7 +54,7 @@ async def _act(system: System, bus: NatsBus, chosen: argparse.Namespace) -> int:
 
 async def _show(system: System, bus: NatsBus, administration: Administration, chosen: argparse.Namespace) -> None:
     overview = await administration.show(chosen.kind, chosen.key)
-    payload = await _payload(system, bus, Address(chosen.kind, chosen.key)) if chosen.payload else {}
+    payload = await _payload(system, bus, administration, chosen) if chosen.payload else {}
     if chosen.json:
         print(json.dumps({"v": 1, **msgspec.to_builtins(overview), **payload}))
         return
@@ -56,13 +62,14 @@ async def _show(system: System, bus: NatsBus, administration: Administration, ch
         print(f"{name:14} {value}")
 
 
-async def _payload(system: System, bus: NatsBus, address: Address) -> dict[str, Any]:
+async def _payload(
+    system: System, bus: NatsBus, administration: Administration, chosen: argparse.Namespace
+) -> dict[str, Any]:
     """The actor's state, and the message of its open turn, as JSON."""
-    _check_kind(system, address.kind)
-    actor = system.kinds[address.kind].actor
-    records = await bus.log.read(address)
-    found: dict[str, Any] = {"state": json.loads(state_json(fold(actor, address.key, records).actor))}
-    opened = image_of(records).opened
+    _check_kind(system, chosen.kind)
+    actor = system.kinds[chosen.kind].actor
+    found: dict[str, Any] = {"state": await administration.get_state(actor, chosen.key)}
+    opened = image_of(await bus.log.read(Address(chosen.kind, chosen.key))).opened
     if opened is not None:
         found["message"] = json.loads(bytes(opened.letter.body))
     return found
@@ -80,9 +87,16 @@ def described(overview: Overview) -> list[tuple[str, str]]:
     if overview.outbox:
         said.append(("outbox", "what the last turn decided may not all be out"))
     if (turn := overview.opened) is not None:
-        waits = f", waits for {', '.join(turn.asks)}" if turn.asks else ""
+        for_whom = [*turn.asks, *([f"{turn.sleeps} sleeps"] if turn.sleeps else [])]
+        waits = f", waits for {', '.join(for_whom)}" if for_whom else ""
+        waits += " in no process (suspended)" if turn.suspended else ""
+        waits += f", {turn.checkpoints} checkpoints" if turn.checkpoints else ""
         failed = f", {turn.attempts} attempts failed: {turn.failure}" if turn.attempts else ""
         said.append(("open turn", f"message {turn.id} out of {turn.box}, {turn.steps} steps recorded{waits}{failed}"))
+        said += [
+            ("begun step", f"{step.tool}, attempt {step.attempt}" + (", never repeated" if step.once else ""))
+            for step in turn.started
+        ]
     return said
 
 
