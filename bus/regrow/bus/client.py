@@ -110,10 +110,13 @@ class _Parser(Parser):
         await super().parse(data)
 
 
-def publish_nowait(client: Client, subject: str, body: bytes, reply: str, head: bytes) -> bool:
+def publish_nowait(
+    client: Client, subject: str, body: bytes, reply: str, head: bytes, *, at_once: bool = False
+) -> bool:
     """Sends a message in the coming turn of the event loop; False, and nothing is sent, where that would have to wait.
 
-    ``head``: its headers as they are on the wire. Subject and headers are not checked.
+    ``head``: its headers as they are on the wire. Subject and headers are not checked. ``at_once``: now, by a write of its own,
+    where nothing else waits to be written; for one message among many that is dear.
     """
     flusher = cast("asyncio.Task[None] | None", client._flusher_task)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
     flushes = client._flush_queue  # pyright: ignore[reportPrivateUsage]
@@ -124,10 +127,14 @@ def publish_nowait(client: Client, subject: str, body: bytes, reply: str, head: 
         return False
     line = f"HPUB {subject} {reply} {len(head)} {len(head) + len(body)}\r\n".encode()
     frame = b"".join((line, head, body, b"\r\n"))
-    client._pending.append(frame)  # pyright: ignore[reportPrivateUsage]
-    client._pending_data_size += len(frame)  # pyright: ignore[reportPrivateUsage]
     client.stats["out_msgs"] += 1
     client.stats["out_bytes"] += len(body)
+    transport = client._transport  # pyright: ignore[reportPrivateUsage]
+    if at_once and not client._pending and transport is not None:  # pyright: ignore[reportPrivateUsage]
+        transport.write(frame)
+        return True
+    client._pending.append(frame)  # pyright: ignore[reportPrivateUsage]
+    client._pending_data_size += len(frame)  # pyright: ignore[reportPrivateUsage]
     if flushes.empty():
         flushes.put_nowait(asyncio.get_running_loop().create_future())
     return True

@@ -170,7 +170,7 @@ class ReplyInbox:
         self._next += 1
         reply = f"{self._prefix}.{self._next}"
         loop, client = asyncio.get_running_loop(), self._client
-        if self._left or not publish_nowait(client, subject, body, reply, head):
+        if self._left or not publish_nowait(client, subject, body, reply, head, at_once=not self._asked):
             loop.call_soon(on_answer, None)
             return
         self._asked[reply] = _Asked(read, on_answer, client.stats["reconnects"], subject, loop.time() + timeout_s)
