@@ -29,6 +29,7 @@ from regrow.supervisor.exits import (
     Shutdown,
     TimedOut,
     describe,
+    is_clean,
 )
 from regrow.supervisor.feed import Feed
 from regrow.supervisor.groups import Changes, Groups, Joined, Left
@@ -149,6 +150,7 @@ __all__ = [
     "decide",
     "demonitor",
     "describe",
+    "is_clean",
     "kill",
     "link",
     "monitor",
