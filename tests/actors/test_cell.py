@@ -745,5 +745,5 @@ async def test_a_host_that_is_restarted_by_its_supervisor_goes_on(bus: Bus, app_
 
 
 def _host_task() -> asyncio.Task[object]:
-    (task,) = (each for each in asyncio.all_tasks() if each.get_name() == "child actors")
+    (task,) = (each for each in asyncio.all_tasks() if each.get_name() == "child mail")
     return task

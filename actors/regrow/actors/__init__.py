@@ -25,19 +25,21 @@ from regrow.actors.errors import (
     StepFailed,
     WouldDeadlock,
 )
-from regrow.actors.group import Kind
 from regrow.actors.handler import command, event, query
 from regrow.actors.happening import Recorded
+from regrow.actors.kind import Kind, Singleton
 from regrow.actors.local import LocalActor, LocalRef, LocalSystem
 from regrow.actors.local_cell import LocalPolicy
 from regrow.actors.message import Event, Message
 from regrow.actors.overview import Overview
+from regrow.actors.per_key import KindFailing, PerKey
 from regrow.actors.policy import Policy
 from regrow.actors.projecting import PositionMoved, Positions, ProjectionFailed
 from regrow.actors.projection import HistoryIncomplete, Projection
 from regrow.actors.ref import Ref
 from regrow.actors.retry import Retry
 from regrow.actors.schedule import Schedule
+from regrow.actors.start import Start
 from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System
 from regrow.actors.tool import Tool, tool
@@ -64,6 +66,7 @@ __all__ = [
     "FoldDiffers",
     "HistoryIncomplete",
     "Kind",
+    "KindFailing",
     "LocalActor",
     "LocalPolicy",
     "LocalRef",
@@ -78,6 +81,7 @@ __all__ = [
     "NotReplayable",
     "OutcomeUnknown",
     "Overview",
+    "PerKey",
     "Policy",
     "PositionMoved",
     "Positions",
@@ -89,6 +93,8 @@ __all__ = [
     "Refused",
     "Retry",
     "Schedule",
+    "Singleton",
+    "Start",
     "StateChangedOutsideEvent",
     "StepContext",
     "StepFailed",

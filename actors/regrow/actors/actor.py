@@ -10,10 +10,11 @@ import msgspec
 
 from regrow.actors import clock
 from regrow.actors.definition import Definition, Persist
-from regrow.actors.errors import ActorError, StateChangedOutsideEvent
+from regrow.actors.errors import ActorError, DefinitionError, StateChangedOutsideEvent
 from regrow.actors.fields import apply_changes, check_assignment
 from regrow.actors.message import Event, Message
 from regrow.actors.ref import Ref
+from regrow.actors.start import Start, Starting
 from regrow.bus import Address
 
 A = TypeVar("A", bound="Actor")
@@ -59,6 +60,17 @@ class Actor:
         kept = persist if persist is not None else above.persist if above is not None else "events"
         cls.__regrow__ = Definition(cls, kind, defining_scope(), version=version, persist=kept)
         cls.__regrow__.check_state()
+        check_on_start(cls)
+
+    async def on_start(self, start: Start) -> None:
+        """Called, where a class defines it, when the actor comes to life: in a process before its first turn, and after a
+        death before its next attempt or turn. ``start`` says why it lives once more.
+
+        It reads state and ports, and runs at least once for each life; what it would decide belongs in a command, so ``emit``,
+        ``send``, timers, ``ref`` and steps raise ``ActorError``, and fields cannot be assigned. A tool that it calls is just
+        the function. When it raises, or takes longer than the policy's ``recovery_timeout_s``, the actor cannot go on for
+        ``mend_after_s``, and its mail waits.
+        """
 
     @property
     def key(self) -> str:
@@ -148,7 +160,8 @@ class Actor:
 
     def __setattr__(self, name: str, value: object) -> None:
         if self.__regrow__.persist == "fields":
-            check_assignment(self, name, running=self._scope is not None)
+            running = self._scope is not None and not isinstance(self._scope, Starting)
+            check_assignment(self, name, running=running)
         elif not self._folding:
             raise StateChangedOutsideEvent(type(self).__name__, name)
         object.__setattr__(self, name, value)
@@ -165,6 +178,12 @@ def _due_ms(after_s: float | None, at: datetime | None) -> int:
     if at.tzinfo is None:
         raise ValueError(f"the time {at} of a timer has no time zone: write datetime(..., tzinfo=UTC)")
     return int(at.timestamp() * 1000)
+
+
+def check_on_start(cls: type) -> None:
+    """Raises ``DefinitionError`` for an ``on_start`` that could not be awaited."""
+    if not inspect.iscoroutinefunction(getattr(cls, "on_start", None)):
+        raise DefinitionError(f"{cls.__name__}.on_start must be async def on_start(self, start: Start) -> None")
 
 
 def defining_scope() -> dict[str, Any]:

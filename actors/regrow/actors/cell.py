@@ -18,7 +18,7 @@ from regrow.actors.actor import Actor
 from regrow.actors.asks import Asks
 from regrow.actors.attempt import TurnSuspended
 from regrow.actors.dead_letter import bury
-from regrow.actors.errors import DELETED, LATE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
+from regrow.actors.errors import DELETED, LATE, STORE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
 from regrow.actors.fold import state_json
 from regrow.actors.image import Answer, Image, Outbox, PendingAsk
 from regrow.actors.mailbox import Budget, Direct, Mailbox, Waiting
@@ -29,6 +29,7 @@ from regrow.actors.quarantine import ALONE_FROM, Quarantine
 from regrow.actors.records import CancelAsked, Letter, Outcome, Position, SendFailed, Suspended, Tombstone
 from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
+from regrow.actors.start import UNKNOWN_NODE
 from regrow.actors.suspicion import Suspicion
 from regrow.actors.tool import Remote
 from regrow.actors.trace import Tracer
@@ -49,6 +50,7 @@ from regrow.actors.wire import (
 )
 from regrow.bus import AccessDenied, Address, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable, encode
 from regrow.bus.headers import ID, REPLY
+from regrow.supervisor import Crashed, Exit, NodeLost
 
 _log = structlog.get_logger(__name__)
 
@@ -71,12 +73,14 @@ class Surroundings(Protocol):
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
     def count(self, what: str) -> None: ...
+    def failed(self, cell: "Cell", error: Exception, *, given_up: bool) -> int: ...
+    def did_well(self, cell: "Cell") -> None: ...
 
 
 class Cell:
     """One actor's mail, and its copy of the log, in this process."""
 
-    def __init__(self, cls: type[Actor], address: Address, host: Surroundings) -> None:
+    def __init__(self, cls: type[Actor], address: Address, host: Surroundings, *, pinned: bool = False) -> None:
         self.address = address
         self.bus = host.bus
         self.policy = host.policy
@@ -87,6 +91,14 @@ class Cell:
         self.remote_tool = host.remote_tool
         self.port = host.port
         self.count = host.count
+        self.pinned = pinned
+        """Whether it lives without mail too."""
+        self.cause: Exit | None = None
+        """How its last life ended; None when that was in order."""
+        self.restarts = 0
+        """How often it has died here."""
+        self.failing = False
+        """Whether it counts as failing, until a turn ends well."""
         self.asks = Asks(self)
         self.trouble: Failure | None = None
         """Why the actor cannot go on for now."""
@@ -96,6 +108,8 @@ class Cell:
         self.idle_since_s = time.monotonic()
         self.act_passed = 0
         """All ordinary mail of ACT up to this sequence has been taken."""
+        self._host = host
+        self._waking = pinned
         self._cls = cls
         self._definition = cls.__regrow__
         self._mail = Mailbox(host.budget)
@@ -118,7 +132,7 @@ class Cell:
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting and nothing runs."""
-        return not (self._mail or self._taking is not None or self.asks or self._orders or self.paused)
+        return not (self._mail or self._taking is not None or self.asks or self._orders or self.paused or self._waking)
 
     @property
     def suspended(self) -> bool:
@@ -147,6 +161,11 @@ class Cell:
         turn = self._turns.running if self._turns is not None else None
         return turn if turn is not None and turn.waits.quiet_s() is not None else None
 
+    def runs(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this is a task of the handler that runs now. May be asked from another thread while that has the event loop."""
+        turn = self._turns.running if self._turns is not None else None
+        return turn is not None and (task is turn.task or task in turn.journal.lineage.family)
+
     @property
     def image(self) -> Image:
         """The committed image of an actor that is loaded."""
@@ -162,6 +181,8 @@ class Cell:
         """Adds a message; one that is here already (it came again after a takeover) only renews its acknowledgement."""
         if delivery.suspect:
             self._suspicion.hear()
+            if self._turns is None and self.cause is None:
+                self.cause = NodeLost(UNKNOWN_NODE)
         if is_reply(delivery) or is_wake(delivery):
             self.asks.put(delivery)
         elif is_order_to_end(delivery):
@@ -188,12 +209,18 @@ class Cell:
         """Takes letters, some if many wait. Raises only what makes the actor wait: no retry right now could mend it."""
         self._slot, self._suspended, self._resting = slot, False, ()
         for _ in range(LETTERS_AT_ONCE):
-            if self.paused or self._suspended or not (self._mail or self.asks or self._orders):
+            if self.paused or self._suspended or not (self._waking or self._mail or self.asks or self._orders):
                 break
             try:
-                await self._go_on(self._turns or await self._loaded())
+                turns = self._turns or await self._loaded()
+                if self._waking:
+                    await turns.begin()
+                    self._waking = False
+                else:
+                    await self._go_on(turns)
             except StaleWriter as stale:
                 _log.info("stale copy dropped, reloading", actor=str(self.address), cause=str(stale))
+                self.died(Crashed(stale))
                 self.forget()
         if self._timed and not self._suspended and not self._mail:
             await self._end_timers()
@@ -243,6 +270,10 @@ class Cell:
                 continue
             self._told[delivery.sequence] = None
             await self._answer(letter_of(delivery), Outcome(failure=self.trouble))
+        stuck = self.trouble is not None and self.trouble.kind != STORE
+        if stuck and isinstance(taking, Direct) and taking.letter.type == "direct":
+            self._taking = None
+            taking.settle(None)
         for direct in self._mail.take_direct():
             direct.settle(None)  # in its mailbox the message outlives the trouble, and this process
 
@@ -255,6 +286,28 @@ class Cell:
         elif taking is not None:
             self._mail.put(taking, timer=is_timer(taking))
         self._taking = self._turns = self.trouble = None
+        self._waking = self.pinned
+
+    def died(self, cause: Exit) -> None:
+        """A life of the actor has ended so; the next one is told."""
+        self.cause = cause
+        self.restarts += 1
+
+    def drop(self, cause: Exit) -> None:
+        """Its copy is dropped, with whatever runs on it; its mail is kept, for the next life."""
+        if self._turns is not None:
+            self.died(cause)
+        self.failing = False
+        self.forget()
+
+    def failed(self, error: Exception, *, given_up: bool) -> int:
+        """An attempt at a turn has failed: how many have since the actor is failing, 0 when it is not."""
+        return self._host.failed(self, error, given_up=given_up)
+
+    def did_well(self) -> None:
+        """It is failing no longer."""
+        self.failing = False
+        self._host.did_well(self)
 
     async def passivate(self) -> None:
         """Makes the log short, so that the actor comes back quickly and from little."""

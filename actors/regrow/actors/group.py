@@ -1,4 +1,8 @@
-"""The active actors of one kind in this process: who runs, who waits for a place, who has been idle for long enough to go."""
+"""The active actors of one kind in this process: who runs, who waits for a place, who has been idle for long enough to go.
+
+A group is a supervisor's child whose own children are virtual: an actor that fails is restarted alone, by its cell. When the
+group dies, all its turns are cancelled and the copies dropped; the mail stays, and goes to the copies that its successor reads.
+"""
 
 import asyncio
 import time
@@ -8,21 +12,22 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 
-from regrow.actors.actor import Actor
 from regrow.actors.cell import Cell
-from regrow.actors.errors import CORRUPT, DRIFT, STORE, Drift, Failure, failure
+from regrow.actors.errors import CORRUPT, DEFECT, DRIFT, STORE, Drift, Failure, failure
 from regrow.actors.intake import Intake
+from regrow.actors.kind import Kind as Kind
 from regrow.actors.mailbox import Budget, Direct
-from regrow.actors.policy import Policy
+from regrow.actors.per_key import FAILING_MIN, Failures, KindFailing, counts, verdict
 from regrow.actors.quarantine import Quarantine
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.slot import Slot
+from regrow.actors.tasks import Tasks
 from regrow.actors.tool import Remote
 from regrow.bus import Address, Bus, BusError, Delivery, Undecodable
 from regrow.bus.subjects import shard_of
+from regrow.supervisor import Crashed, Detail, Exit, Shutdown, Start, StartFailed
 
 _log = structlog.get_logger(__name__)
 
@@ -30,19 +35,6 @@ PASSIVATED_AT_ONCE = 16
 """Logs of one kind that are made short at once because their actors were idle."""
 PRESSED_S = 1.0
 """How long a turn must only have waited before it is suspended where memory is short."""
-
-
-class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """How the actors of one class are kept. Made by ``System`` from a plain class, or given to it to say more."""
-
-    actor: type[Actor]
-    policy: Policy = Policy()
-    active_max: int = 1_000
-    """Actors of this kind that handle messages at once; the others wait with their mail."""
-    idle_max: int = 10_000
-    """Idle actors kept in memory; the longest idle one is dropped and comes back from its log."""
-    idle_after_s: float = 300.0
-    """How long an idle actor stays in memory; then its log is made short and it is dropped."""
 
 
 class Hosting(Protocol):
@@ -53,14 +45,14 @@ class Hosting(Protocol):
     intake: Intake
     quarantine: Quarantine
 
-    def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
+    def holds(self, address: Address) -> bool: ...
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
     def count(self, what: str) -> None: ...
 
 
 class Group:
-    """The active actors of one kind."""
+    """The active actors of one kind. ``run`` is a supervisor's child; mail that comes while it does not run waits for it."""
 
     def __init__(self, kind: Kind, host: Hosting) -> None:
         self.kind = kind
@@ -69,7 +61,6 @@ class Group:
         self.budget = host.budget
         self._intake = host.intake
         self.policy = kind.policy
-        self.start = host.start
         self.remote_tool = host.remote_tool
         self.port = host.port
         self.count = host.count
@@ -79,6 +70,50 @@ class Group:
         """Who acts, and with None who is about to begin."""
         self._passivating: asyncio.Task[None] | None = None
         self._active = asyncio.Semaphore(kind.active_max)
+        self._holds = host.holds
+        self._calm_s = kind.intensity.per_s + 2 * kind.policy.mend_after_s
+        """A failing actor is tried again after ``mend_after_s``: one that has not failed for so long is failing no more."""
+        self._failures = Failures[Address](kind.intensity, self._calm_s)
+        self._tasks: Tasks | None = None
+        self._escalated: asyncio.Future[KindFailing] | None = None
+
+    async def run(self, start: Start) -> None:
+        """Lets the actors act until cancelled. Raises ``KindFailing`` when too many of them are failing."""
+        cause: Exit = Shutdown()
+        try:
+            async with Tasks() as self._tasks:
+                self._escalated = asyncio.get_running_loop().create_future()
+                start.offer(self.detail)
+                for cell in self._cells.values():
+                    if not cell.idle and not cell.suspended:
+                        self._begin_soon(cell)
+                self.activate()
+                start.ready()
+                raise await self._escalated
+        except KindFailing as error:
+            cause = Crashed(error)
+            raise
+        finally:
+            self._tasks = None
+            self._drop_copies(cause)
+
+    def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
+        """A task of this group. Raises RuntimeError while it does not run."""
+        if self._tasks is None:
+            raise RuntimeError(f"the actors of kind {self.kind.actor.__regrow__.kind} do not run now")
+        return self._tasks.start(function, *arguments)
+
+    def activate(self) -> None:
+        """Begins the lives of those that live without mail, where this node has their shards and they do not live yet."""
+        name = self.kind.actor.__regrow__.kind
+        for address in (Address(name, key) for key in self.kind.pinned):
+            if self._tasks is not None and self._holds(address) and address not in self._cells:
+                self._begin_soon(self.cell(address))
+
+    def detail(self) -> Detail:
+        """What a supervisor's tree shows of it."""
+        failing = self._failures.failing(time.monotonic())
+        return {"in_memory": len(self._cells), "at_work": len(self._draining), "failing": failing}
 
     def __len__(self) -> int:
         """Actors in memory."""
@@ -88,7 +123,8 @@ class Group:
         """The cell of this actor, activated where there is none."""
         cell = self._cells.get(address)
         if cell is None:
-            cell = self._cells[address] = Cell(self.kind.actor, address, self)
+            pinned = address.key in self.kind.pinned
+            cell = self._cells[address] = Cell(self.kind.actor, address, self, pinned=pinned)
             if len(self._cells) - len(self._draining) > self.kind.idle_max:
                 self.passivate()
         return cell
@@ -97,14 +133,17 @@ class Group:
         """Gives a message to its actor, which runs at once, or after a wave of mail and when its kind has room."""
         cell = self.cell(delivery.address)
         cell.put(delivery)
+        if self._tasks is None:
+            return
         if cell.trouble is not None:
             self.start(cell.complain)
         elif cell.address not in self._draining and not cell.suspended:
-            self._draining[cell.address] = None
-            self._intake.begin(partial(self._begin, cell))
+            self._begin_soon(cell)
 
     def ask(self, address: Address, letter: Letter) -> asyncio.Future[Outcome | None] | None:
         """The outcome of an ask of this process; None when its actor cannot take it now. Raises ``MailboxFull``."""
+        if self._tasks is None:
+            return None
         cell = self.cell(address)
         if cell.trouble is not None or cell.suspended:
             return None
@@ -130,7 +169,8 @@ class Group:
 
     def passivate(self, share: float = 0.0) -> None:
         """Begins to drop who has been idle for too long, who is idle beyond the kind's limit, and that share of all others."""
-        if self._passivating is None or self._passivating.done():
+        self._judge()
+        if self._tasks is not None and (self._passivating is None or self._passivating.done()):
             going, waiting = self._going(share), self._waiting(share)
             if going or waiting:
                 self._passivating = self.start(self._passivate, going, waiting)
@@ -140,7 +180,11 @@ class Group:
         excess = len(self._cells) - len(self._draining) - self.kind.idle_max
         count = max(excess, int(share * len(self._cells)))
         before_s = time.monotonic() - self.kind.idle_after_s
-        idle = (cell for cell in self._cells.values() if cell.idle and cell.address not in self._draining)
+        idle = (
+            each
+            for each in self._cells.values()
+            if each.idle and not each.pinned and each.address not in self._draining
+        )
         going = list(islice(idle, max(count, 0)))
         going += (cell for cell in islice(idle, PASSIVATED_AT_ONCE * 64) if cell.idle_since_s < before_s)
         return going
@@ -182,8 +226,65 @@ class Group:
             for _ in range(min(PASSIVATED_AT_ONCE, len(waiting))):
                 tasks.create_task(suspend_some())
 
+    def failed(self, cell: Cell, error: Exception, *, given_up: bool) -> int:
+        """Notes that an actor failed: how often it has since it is failing, 0 when it is not."""
+        row = self._failures.add(cell.address, time.monotonic(), given_up=given_up) if counts(error) else 0
+        if row and not cell.failing:
+            cell.failing = True
+            self._judge()
+        return row
+
+    def did_well(self, cell: Cell) -> None:
+        """One that was failing has ended a turn well."""
+        self._failures.well(cell.address)
+
+    def actor_of(self, task: asyncio.Task[Any]) -> Address | None:
+        """The actor that this task works for. May be asked from another thread while the task has the event loop."""
+        for address, drain in list(self._draining.items()):
+            cell = self._cells.get(address)
+            if drain is task or (cell is not None and cell.runs(task)):
+                return address
+        return None
+
+    def _judge(self) -> None:
+        """Dies when too many are failing: whatever fails most of the actors is no matter of single ones."""
+        now_s = time.monotonic()
+        failing = self._failures.failing(now_s)
+        if failing < FAILING_MIN or self._escalated is None or self._escalated.done():
+            return
+        ratio = self.kind.fails_max_ratio
+        of = max(failing, self._at_work(now_s - self._calm_s, enough=int(failing / ratio) + 1))
+        if verdict(failing, of, ratio):
+            self._escalated.set_result(KindFailing(self.kind.actor.__regrow__.kind, failing, of))
+
+    def _at_work(self, since_s: float, *, enough: int) -> int:
+        """How many are at work or have been since then; counts no further than to ``enough``."""
+        count = len(self._draining)
+        for cell in reversed(self._cells.values()):
+            if count >= enough:
+                break
+            if cell.address not in self._draining:
+                if cell.idle_since_s < since_s and cell.trouble is None:
+                    break
+                count += 1
+        return count
+
+    def _drop_copies(self, cause: Exit) -> None:
+        """What every actor knew is forgotten, and comes back from its log; its mail is kept."""
+        self._draining.clear()
+        self._failures.clear()
+        for cell in self._cells.values():
+            cell.drop(cause)
+
+    def _begin_soon(self, cell: Cell) -> None:
+        self._draining[cell.address] = None
+        self._intake.begin(partial(self._begin, cell))
+
     def _begin(self, cell: Cell) -> asyncio.Task[None] | None:
-        if self._cells.get(cell.address) is not cell:  # its shard was lost meanwhile
+        begun = self._draining.get(cell.address, self) is not None
+        if (
+            begun or self._tasks is None or self._cells.get(cell.address) is not cell
+        ):  # its shard was lost, or the group died
             return None
         task = self._draining[cell.address] = self.start(self._drain, cell)
         return task
@@ -197,10 +298,13 @@ class Group:
             if task is None or task.cancelling():
                 raise
             _log.error("an actor was cancelled by nobody; it reads its log again", actor=str(cell.address))
+            cell.died(Crashed(asyncio.CancelledError()))
             cell.forget()
         except Exception as error:  # the supervised edge of the runtime itself: one actor fails, its neighbours do not
             _log.exception("actor cannot go on; its mail waits", actor=str(cell.address), error=str(error))
             cell.trouble = trouble(error)
+            cell.died(Crashed(error))
+            self.failed(cell, error, given_up=True)
             asyncio.get_running_loop().call_later(self.policy.mend_after_s, self._mend, cell)
             if cell.trouble.kind != STORE:
                 await cell.complain()
@@ -212,13 +316,13 @@ class Group:
         del self._draining[cell.address]
         self._cells.move_to_end(cell.address)
         if cell.suspended:
-            if cell.empty:
+            if cell.empty and not cell.pinned:
                 del self._cells[cell.address]
         elif not cell.idle and cell.trouble is None:
             self._draining[cell.address] = self.start(self._drain, cell)
 
     def _mend(self, cell: Cell) -> None:
-        if self._cells.get(cell.address) is cell:
+        if self._tasks is not None and self._cells.get(cell.address) is cell and cell.trouble is not None:
             cell.forget()
             self._draining[cell.address] = self.start(self._drain, cell)
 
@@ -229,4 +333,6 @@ def trouble(error: Exception) -> Failure:
         return failure(DRIFT, str(error))
     if isinstance(error, BusError) and not isinstance(error, Undecodable):
         return failure(STORE, str(error))
+    if isinstance(error, StartFailed):
+        return failure(DEFECT, str(error))
     return failure(CORRUPT, f"{type(error).__name__}: {error}; the message stays in its mailbox")

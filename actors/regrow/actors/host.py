@@ -1,30 +1,36 @@
-"""The host: all durable actors of an application that are active in this process, fed by the mailboxes of its shards."""
+"""The host: all durable actors of an application that are active in this process, fed by the mailboxes of its shards.
+
+It brings the mail, and is one supervisor's child; each group of actors is another, started after it and stopped before it, so
+that no turn runs on a shard that was let go.
+"""
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
-from contextvars import Context
 from typing import Any
 
 import structlog
 
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import CORRUPT, UNKNOWN, failure
-from regrow.actors.group import Group, Kind
+from regrow.actors.group import Group
 from regrow.actors.intake import Intake
+from regrow.actors.kind import Kind
 from regrow.actors.lineage import task_factory
 from regrow.actors.mailbox import Budget
 from regrow.actors.memory import used_share
 from regrow.actors.quarantine import Quarantine
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.roster import Roster
+from regrow.actors.tasks import Tasks
 from regrow.actors.tool import Remote
 from regrow.actors.wire import letter_of, reply_message, reply_subject, undecodable
 from regrow.bus import Address, Bus, Delivery, Request, Undecodable, check_address
 from regrow.bus.port import Holding
 from regrow.bus.subjects import SHARDS, Subjects, shard_of
-from regrow.supervisor import Start
+from regrow.supervisor import ChildSpec, Start
+from regrow.supervisor.watchdog import Blocked, Unblocked
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +41,7 @@ MEMORY_SHARE_MAX = 0.75
 
 
 class Host:
-    """Runs the actors of these kinds. ``run`` is a supervisor's child."""
+    """Serves the actors of these kinds. ``run`` is a supervisor's child, and so are its ``children``."""
 
     def __init__(
         self, bus: Bus, kinds: Mapping[str, Kind], remote: Mapping[str, Remote], ports: Mapping[str, object]
@@ -51,17 +57,27 @@ class Host:
         self._groups = {name: Roster(kind, self) for name, kind in kinds.items()}
         self._held: set[int] = set()
         self._holding: Holding | None = None
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def children(self) -> dict[str, ChildSpec]:
+        """The groups as a supervisor's children, by the name of their kind; they come after ``run``, which brings the mail."""
+        return {
+            name: ChildSpec(id=f"actors.{name}", run=group.run, type="supervisor")
+            for name, group in self._groups.items()
+        }
 
     async def run(self, start: Start) -> None:
         """Takes all shards over and serves their mail until cancelled."""
-        loop = asyncio.get_running_loop()
-        loop.set_task_factory(task_factory)
-        self._tasks = asyncio.TaskGroup()
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(task_factory)
+        self._tasks = Tasks()
         self._held = set(range(SHARDS))
         async with self._tasks, self.bus.serve(f"rg.{self.bus.subjects.app}.qry.*.*.*", self._receive_query):
             try:
                 async with self.bus.mail.serve(self._receive, self._lose) as self._holding:
+                    for group in self._groups.values():
+                        group.activate()
                     start.ready()
                     await self._tidy()
             finally:
@@ -95,13 +111,28 @@ class Host:
         return group.in_seq(address) if group is not None else 0
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
-        """A task of this host, in a context of its own: what a handler's context carries is none of its business."""
-        guarded = _guarded(function, *arguments)
-        try:
-            return Context().run(self._tasks.create_task, guarded)
-        except RuntimeError:  # the host is ending and takes no more tasks
-            guarded.close()
-            raise
+        """A task of this host. Raises RuntimeError when it is ending."""
+        return self._tasks.start(function, *arguments)
+
+    def holds(self, address: Address) -> bool:
+        """Whether the mail of this actor comes here."""
+        return shard_of(address) in self._held
+
+    def blocked(self, report: Blocked | Unblocked) -> None:
+        """The event loop is blocked: names the actor that does it, if one does. Called in the watchdog's thread."""
+        if self._loop is None or not isinstance(report, Blocked):
+            return
+        task = asyncio.current_task(self._loop)
+        if task is None or task.get_name() != report.task:
+            return  # it has gone on meanwhile
+        for group in self._groups.values():
+            if (address := group.actor_of(task)) is not None:
+                _log.warning(
+                    "actor_blocks_event_loop",
+                    actor=str(address),
+                    at=report.at,
+                    advice="run blocking code as a plain def tool, which gets a thread, or in a process",
+                )
 
     def remote_tool(self, name: str) -> Remote | None:
         """How to call a tool that a tool agent serves; None for one that runs in the actor's own process."""
@@ -185,11 +216,3 @@ class Host:
             body, given = reply_message(Outcome(failure=failed))
             await self.bus.publish(letter.reply, body, given)
         await delivery.ack()
-
-
-async def _guarded(function: Callable[..., Awaitable[None]], *arguments: object) -> None:
-    """Runs a task whose failure is nobody's but its own, lest it takes all tasks of the host with it."""
-    try:
-        await function(*arguments)
-    except Exception as error:  # the supervised edge: what no actor is to blame for
-        _log.exception("a task of the host failed", error=str(error))

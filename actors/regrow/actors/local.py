@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 from uuid import UUID
 
 from regrow.actors import clock
-from regrow.actors.actor import defining_scope
+from regrow.actors.actor import check_on_start, defining_scope
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.definition import Definition
 from regrow.actors.errors import ActorError, ActorStopped, DefinitionError
@@ -34,6 +34,7 @@ from regrow.actors.local_cell import LocalCell, LocalPolicy, Method
 from regrow.actors.message import Message
 from regrow.actors.ref import ASK_TIMEOUT_S
 from regrow.actors.runners import Runners
+from regrow.actors.start import Start as LifeStart
 from regrow.bus import Address, check_address, check_name
 from regrow.supervisor import ChildSpec, DuplicateChild, Start
 
@@ -55,6 +56,7 @@ class LocalActor:
 
     __regrow__: ClassVar[Definition]
     __methods__: ClassVar[dict[type, Method]]
+    __has_hook__: ClassVar[bool]
     _cell: LocalCell | None = None
 
     def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
@@ -62,10 +64,19 @@ class LocalActor:
         definition = cls.__regrow__ = Definition(cls, kind, defining_scope())
         handlers = (*definition.commands.values(), *definition.queries.values())
         cls.__methods__ = {each.accepts: each.method for each in handlers}
+        check_on_start(cls)
+        cls.__has_hook__ = cls.on_start is not LocalActor.on_start
         for handler in definition.events.values():
             raise DefinitionError(
                 f"{cls.__name__}.{handler.name} is an @event, but a LocalActor has no log: assign its fields in commands"
             )
+
+    async def on_start(self, start: LifeStart) -> None:
+        """Called, where a class defines it, when an incarnation begins, before its first message; ``start`` says why it lives.
+
+        It may assign fields, which is where an incarnation gets back what the one before it has lost. When it raises, the
+        incarnation is over like one whose handler raised.
+        """
 
     @property
     def key(self) -> str:

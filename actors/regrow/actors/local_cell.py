@@ -15,8 +15,9 @@ import structlog
 from regrow.actors.errors import DEFECT, ActorStopped, AskFailed, Refused, failure
 from regrow.actors.message import Message
 from regrow.actors.runners import Runners
+from regrow.actors.start import Start
 from regrow.bus import Address, MailboxFull
-from regrow.supervisor import Backoff, Crashed, Intensity, admit, decide, describe
+from regrow.supervisor import Backoff, Crashed, Exit, Intensity, admit, decide, describe
 from regrow.supervisor.spec import Restart
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +72,11 @@ class LocalCell:
         self._window: tuple[float, ...] = ()
         self._attempt = 0
         self._restart_timer: asyncio.TimerHandle | None = None
+        self._cause: Exit | None = None
         self._incarnate()
+        if self._to_begin:
+            self._scheduled = True
+            system.runners.activate(self)
 
     @property
     def is_gone(self) -> bool:
@@ -95,6 +100,8 @@ class LocalCell:
         mail, actor = self._mail, self._actor
         self._runner = asyncio.current_task()
         try:
+            if self._to_begin and not await self._begin(actor):
+                return False
             for _ in range(QUANTUM):
                 if not mail:
                     break
@@ -165,6 +172,22 @@ class LocalCell:
         self._actor: Any = object.__new__(self._kind)
         vars(self._actor).update({name: getattr(state, name) for name in state.__struct_fields__}, _cell=self)
         self._since = asyncio.get_running_loop().time()
+        self._to_begin: bool = self._kind.__has_hook__
+
+    async def _begin(self, actor: Any) -> bool:
+        """Tells an incarnation that it lives; False when it did not live through that, or has been stopped before."""
+        self._to_begin = False
+        if self._stopped:
+            return False
+        try:
+            await actor.on_start(Start(self._cause, self.restarts, recovered=False))
+        except Exception as error:  # the supervised edge: as with a handler
+            self._failed(error, None)
+            return False
+        except asyncio.CancelledError as error:
+            self._cancelled(error, None)
+            return False
+        return True
 
     def _cancelled(self, error: asyncio.CancelledError, reply: Reply | None) -> None:
         """The handler was cancelled: by ``wait_gone``, by something it awaited, or with the whole system."""
@@ -181,7 +204,7 @@ class LocalCell:
         if self._stopped:
             _fail(reply, ActorStopped(self.name, self._stopped), error)
             return
-        cause = Crashed(error)
+        self._cause = cause = Crashed(error)
         failed = failure(DEFECT, f"{type(error).__name__}: {error}")
         _fail(reply, AskFailed(failed.kind, failed.code, failed.message), error)
         now = asyncio.get_running_loop().time()
@@ -201,7 +224,7 @@ class LocalCell:
         self._restart_timer = None
         self.restarts += 1
         self._incarnate()
-        if self._mail:
+        if self._mail or self._to_begin:
             self.system.runners.activate(self)
         else:
             self._scheduled = False

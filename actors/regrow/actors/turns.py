@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,10 +23,12 @@ from regrow.actors.policy import Policy, defect, refusal, tries_again
 from regrow.actors.quarantine import ALONE_FROM
 from regrow.actors.records import Begun, Drifted, Entry, Failed, Letter, Outcome, Position, Started, Turn
 from regrow.actors.recovered import Recovered
+from regrow.actors.start import Start, Starting
 from regrow.actors.step import steps_behind
 from regrow.actors.tool import Remote
 from regrow.actors.turn import RunningTurn, closing
 from regrow.bus import Address, Bus, PayloadTooLarge
+from regrow.supervisor import Crashed, Exit, Poison, StartFailed
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +42,15 @@ class Activation(Protocol):
     policy: Policy
     act_passed: int
     """All ordinary mail of ACT up to this sequence has been taken."""
+    cause: Exit | None
+    """How its last life ended."""
+    restarts: int
+    failing: bool
+    """Whether it counts as failing, until a turn ends well."""
 
+    def died(self, cause: Exit) -> None: ...
+    def failed(self, error: Exception, *, given_up: bool) -> int: ...
+    def did_well(self) -> None: ...
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
     def port(self, name: str) -> Any: ...
@@ -72,6 +82,10 @@ class Turns:
         self._definition = cls.__regrow__
         self._turn: RunningTurn | None = None
         self._failed: Exception | None = None
+        self._has_hook = cls.on_start is not Actor.on_start
+        self._to_begin = self._has_hook
+        """Whether ``on_start`` comes before anything else."""
+        self._recovered = held.fold.sequence > 0 and not held.image.deleted
 
     @property
     def image(self) -> Image:
@@ -82,6 +96,20 @@ class Turns:
         """The attempt whose handler runs now."""
         return self._turn
 
+    async def begin(self) -> None:
+        """Tells the actor that it lives, where its class wants to know and it was not told. Raises ``StartFailed``."""
+        if not self._to_begin:
+            return
+        actor = self.held.reader()
+        vars(actor)["_scope"] = Starting(self._definition.name, self.address, self.port)
+        start = Start(self._cell.cause, self._cell.restarts, self._recovered)
+        try:
+            async with asyncio.timeout(self._cell.policy.recovery_timeout_s):
+                await actor.on_start(start)
+        except Exception as error:  # the supervised edge: a user's code, whose failure is that of a recovery
+            raise StartFailed(str(self.address), Crashed(error)) from error
+        self._to_begin = False
+
     async def run(self, letter: Letter, message: Message[Any]) -> Letter:
         """Attempts a turn until one is recorded. The letter as it is recorded: an ask of this process may have been promoted.
 
@@ -90,7 +118,9 @@ class Turns:
         while True:
             exhausted = _exhausted(self.image.opened, self._cell.policy)
             if exhausted is not None:
-                return await self.give_up(letter, exhausted)
+                return await self._give_up_open(letter, exhausted)
+            if self._to_begin:
+                await self.begin()
             turn = RunningTurn(self, self.held.working, letter, self.image.opened)
             turn.journal.stalled = partial(self.start, self._look_ahead, turn, message)
             turn.cleanup_timeout_s = self._cell.policy.cleanup_timeout_s
@@ -115,6 +145,8 @@ class Turns:
                     return await self.give_up(letter, defect(error))
             else:
                 await self._record(turn.letter, entry)
+                if self._cell.failing:
+                    self._cell.did_well()
                 return turn.letter
 
     async def give_up(self, letter: Letter, failed: Failure) -> Letter:
@@ -124,6 +156,17 @@ class Turns:
         await bury(self.bus, self.address, letter, failed)
         await self.append(closing(letter, Outcome(failure=failed), self.position_after(letter)))
         return letter
+
+    async def _give_up_open(self, letter: Letter, exhausted: Failure) -> Letter:
+        opened = self.image.opened
+        if exhausted.kind == POISON and opened is not None:
+            self._died(Poison(opened.starts - 1))
+        return await self.give_up(letter, exhausted)
+
+    def _died(self, cause: Exit) -> None:
+        """A life of the actor has ended, though its log is still held here."""
+        self._cell.died(cause)
+        self._to_begin = self._has_hook
 
     async def count_start(self, letter: Letter, number: int) -> None:
         """Says in the log, before the handler runs, that it has been begun so many times: this message may be what kills."""
@@ -196,6 +239,8 @@ class Turns:
         opened = self.image.opened or Open(letter)
         number = opened.attempts + 1
         again = tries_again(policy, error, number)
+        self._died(Crashed(error))
+        row = self._cell.failed(error, given_up=not again)
         _log.warning(
             "turn failed",
             actor=str(self.address),
@@ -212,9 +257,14 @@ class Turns:
         except PayloadTooLarge:
             return letter, False  # the message itself is so large that its attempts cannot be counted
         if again:
-            await asyncio.sleep(policy.backoff.delay_s(number - 1, random.random()))
+            await self._pause(policy.backoff.delay_s(number - 1 + row, random.random()), give_place=row > 0)
             await self.asks.relay_again()  # the end of the attempt may have cut one off on its way
         return letter, again
+
+    async def _pause(self, wait_s: float, *, give_place: bool) -> None:
+        """Waits; where that may be long, others of the kind have the actor's place meanwhile."""
+        async with self.away() if give_place else nullcontext():
+            await asyncio.sleep(wait_s)
 
     async def _look_ahead(self, turn: RunningTurn, message: Message[Any]) -> None:
         """New outcomes wait for a recorded step that its task has not asked for yet. A replay tells whether it ever can."""

@@ -14,15 +14,7 @@ def replaced(system: System, *, name: str | None = None, ports: Mapping[str, obj
     ``ports``: by name; those that are not named stay. A tool agent in a process of its own imports the application by its path,
     and knows neither the name nor the ports.
     """
-    return System(
-        system.name if name is None else name,
-        list(system.kinds.values()),
-        children=system.children,
-        schedules=system.schedules,
-        ports={**system.ports, **(ports or {})},
-        intensity=system.intensity,
-        path=system.path,
-    ).checked()
+    return system.replaced(name=name, ports=ports).checked()
 
 
 @asynccontextmanager
