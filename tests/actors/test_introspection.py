@@ -7,11 +7,34 @@ from typing import Any
 import msgspec
 import pytest
 
-from regrow.actors import Actor, Administration, Event, Message, NoActor, Node, System, command, event, query, tool
+from regrow.actors import (
+    Actor,
+    Administration,
+    Event,
+    Kind,
+    Message,
+    NoActor,
+    Node,
+    Policy,
+    System,
+    command,
+    event,
+    query,
+    tool,
+)
 from regrow.actors.cycle_watch import LOOK_S, OLD_MS, CycleWatch
-from regrow.actors.insight import BRANCHES_MAX, CHILDREN_MAX, KindSeen, OldWaits, Seen, Wait, branch_of, waits_subject
+from regrow.actors.insight import (
+    BRANCHES_MAX,
+    CHILDREN_MAX,
+    KindSeen,
+    OldWaits,
+    OpenAsk,
+    Seen,
+    branch_of,
+    waits_subject,
+)
 from regrow.actors.overview import Attempted, overview_of
-from regrow.actors.records import Begun, Letter, Record, Started
+from regrow.actors.records import Asked, Begun, Letter, Record, Started
 from regrow.actors.steering import NoNode, Unserved
 from regrow.actors.trace import WAITING_MAX, Traced, Tracer
 from regrow.bus import Address, Bus, MemoryBus, Stored, encode, shard_of
@@ -167,16 +190,35 @@ async def test_asks_that_are_answered_are_no_cycle(nats_bus: Bus) -> None:
         assert (await Administration(nats_bus).tree()).waits == ()
 
 
-def wait(waiter: str, on: str) -> Wait:
-    return Wait(waiter, on, "/ask/0", since_ms=0, deadline_ms=60_000)
+async def test_a_cycle_of_turns_that_no_process_holds_any_more_is_named(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regrow.actors.host.TIDY_S", 0.002)
+    monkeypatch.setattr("regrow.actors.cycle_watch.OLD_MS", 0)
+    kind = Kind(actor=Guest, policy=Policy(suspend_after_s=0.0))
+    async with System(bus.subjects.app, actors=[kind]).host(bus) as node:
+        for one, other in ("a", "b"), ("b", "a"):
+            await node.ref(Guest, one).tell(Meet(other=other))
+            await told().come[one].wait()
+        told().go_on.set()
+        await wait_until(lambda: [each.suspended for each in node.introspection.open_asks()] == [True, True])
+        await node.introspection.watch.look()
+        assert node.introspection.watch.named == (("guest/a", "guest/b"),)
+        assert counted(await Administration(bus).tree()).waiting == 2
+
+
+def ask(waiter: str, on: str, at_ms: int = 0) -> OpenAsk:
+    return OpenAsk(Address("k", waiter), Asked("/ask/0", ("k", on), msgspec.Raw(b"{}"), at_ms, at_ms + 60_000))
+
+
+def are(*keys: str) -> Callable[[Address], bool]:
+    return lambda actor: actor.key in keys
 
 
 async def test_a_cycle_over_two_nodes_is_named_by_one_of_them(open_nats: OpenBus, logged: Logged) -> None:
     watches = [
-        CycleWatch(
-            await open_nats(), "one", lambda: [wait("k/a", "k/b"), wait("k/a", "k/x")], {"k/a", "k/x"}.__contains__
-        ),
-        CycleWatch(await open_nats(), "two", lambda: [wait("k/b", "k/a")], {"k/b"}.__contains__),
+        CycleWatch(await open_nats(), "one", lambda: [ask("a", "b"), ask("a", "x")], are("a", "x")),
+        CycleWatch(await open_nats(), "two", lambda: [ask("b", "a")], are("b")),
     ]
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(each.run()) for each in watches]
@@ -188,16 +230,15 @@ async def test_a_cycle_over_two_nodes_is_named_by_one_of_them(open_nats: OpenBus
 
 
 async def test_a_cycle_is_named_again_only_when_it_was_over(logged: Logged) -> None:
-    bus, waits = MemoryBus("x"), [wait("k/a", "k/b"), wait("k/b", "k/a")]
-    watch = CycleWatch(bus, "one", lambda: waits, lambda _: True)
-    for kept in (waits, waits, [], waits):
-        waits = kept
+    asks = circle = [ask("a", "b"), ask("b", "a")]
+    watch = CycleWatch(MemoryBus("x"), "one", lambda: asks, lambda _: True)
+    for asks in (circle, circle, [], circle):  # noqa: B007 - the watch reads it
         await watch.look()
     assert len([each for each in logged if each["event"] == "ask_cycle"]) == 2
 
 
 async def test_an_ask_that_has_only_begun_is_not_looked_at() -> None:
-    fresh = [msgspec.structs.replace(wait(*pair), since_ms=1 << 60) for pair in (("a", "b"), ("b", "a"))]
+    fresh = [ask("a", "b", 1 << 60), ask("b", "a", 1 << 60)]
     watch = CycleWatch(MemoryBus("x"), "one", lambda: fresh, lambda _: True)
     await watch.look()
     assert watch.named == ()
@@ -205,7 +246,7 @@ async def test_an_ask_that_has_only_begun_is_not_looked_at() -> None:
 
 async def test_what_another_node_told_cannot_be_read_and_does_no_harm() -> None:
     bus = MemoryBus("x")
-    watch = CycleWatch(bus, "one", list[Wait], lambda _: True)
+    watch = CycleWatch(bus, "one", list[OpenAsk], lambda _: True)
     running = asyncio.ensure_future(watch.run())
     await asyncio.sleep(0)
     for body in (b"nonsense", encode(OldWaits("one", ())), encode(OldWaits("two", (("k/a", "k/b"),)))):

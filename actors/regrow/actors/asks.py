@@ -68,7 +68,11 @@ class Asks:
     def open(self) -> list[PendingAsk]:
         """The recorded asks of the open turn whose answers have not come yet: whom it waits for."""
         opened = self._asker.image.opened
-        return [each for each in opened.asks.values() if each.mark not in self._arrived] if opened is not None else []
+        if opened is None:
+            return []
+        if not self._arrived:
+            return list(opened.asks.values())
+        return [each for each in opened.asks.values() if each.mark not in self._arrived]
 
     def pending(self, key: str) -> PendingAsk | None:
         """The recorded ask of this step that has no outcome yet."""

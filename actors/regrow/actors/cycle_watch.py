@@ -11,13 +11,12 @@ races several asks may well go on without the answer.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 import structlog
 
-from regrow.actors.insight import OldWaits, Wait, waits_subject
+from regrow.actors.insight import OldWaits, OpenAsk, waits_subject
 from regrow.actors.waits_for import Edge, Path, cycles, leading, said
-from regrow.bus import Bus, BusError, Request, Undecodable, decode, encode
+from regrow.bus import Address, Bus, BusError, Request, Undecodable, decode, encode
 
 _log = structlog.get_logger(__name__)
 
@@ -26,26 +25,29 @@ OLD_MS = 250
 LOOK_S = 0.25
 """How often it is looked. An ask is old, its node tells it, and another one looks: within a second in all."""
 SHARE = 20
-"""A look that takes so long that it would take more than one such part of the time is repeated less often."""
-WAITS_MAX = 50_000
+"""A look that would take more than one such part of the time is repeated less often."""
+AT_ONCE = 1_000
+"""Asks that are looked at before others have their turn. All together that takes less than ``OLD_MS``, so that asks which are found
+old were open at the same time."""
+ASKS_MAX = 50_000
 """Asks that are looked at."""
 TOLD_MAX = 1_000
 """Edges that a node tells the others."""
 HEARD_S = 1.0
 """How long it is good for what another node has told."""
 
-IsHere = Callable[[str], bool]
+IsHere = Callable[[Address], bool]
 
 
 class CycleWatch:
     """Names each circle once, as long as it lasts: in the log, and to whoever waits for one."""
 
-    def __init__(self, bus: Bus, node: str, waits: Callable[[], Iterable[Wait]], is_here: IsHere) -> None:
+    def __init__(self, bus: Bus, node: str, asks: Callable[[], Iterable[OpenAsk]], is_here: IsHere) -> None:
         self.named: tuple[Path, ...] = ()
         """The circles that this node has named and that are not over."""
         self._bus = bus
         self._node = node
-        self._waits = waits
+        self._asks = asks
         self._is_here = is_here
         self._heard: dict[str, tuple[float, tuple[Edge, ...]]] = {}
         self._told = False
@@ -55,12 +57,12 @@ class CycleWatch:
         """Looks until cancelled."""
         async with self._bus.serve(waits_subject(self._bus.subjects.app), self._hear):
             while True:
-                began_s = time.perf_counter()
+                took_s = 0.0
                 try:
-                    await self.look()
+                    took_s = await self.look()
                 except BusError as error:
                     _log.debug("other nodes were not told who waits", error=str(error))
-                await asyncio.sleep(max(LOOK_S, SHARE * (time.perf_counter() - began_s)))
+                await asyncio.sleep(max(LOOK_S, SHARE * took_s))
 
     async def wait_named(self) -> tuple[Path, ...]:
         """The circles that last, as soon as there is one that this node has named."""
@@ -69,22 +71,43 @@ class CycleWatch:
             await self._news.wait()
         return self.named
 
-    async def look(self) -> None:
-        """Looks once, and tells the other nodes what they may need. Raises ``BusError``."""
-        before_ms = time.time_ns() // 1_000_000 - OLD_MS
-        old = list(islice((each for each in self._waits() if each.since_ms <= before_ms), WAITS_MAX))
-        edges = leading(((each.waiter, each.on) for each in old), self._is_elsewhere)
-        self._name(edges, old)
-        if self._told or any(self._is_elsewhere(on) for _, on in edges):
-            self._told = bool(edges)
-            await self._bus.publish(
-                waits_subject(self._bus.subjects.app), encode(OldWaits(self._node, tuple(edges[:TOLD_MAX])))
-            )
+    async def look(self) -> float:
+        """Looks once, and tells the other nodes what they may need; how many seconds that kept others waiting.
 
-    def _is_elsewhere(self, actor: str) -> bool:
+        Raises ``BusError``.
+        """
+        old, took_s = await self._old()
+        began_s = time.perf_counter()
+        found = leading(((each.waiter, Address(*each.asked.to)) for each in old), self._is_elsewhere)
+        edges = [(str(waiter), str(on)) for waiter, on in found]
+        self._name(edges, old)
+        took_s += time.perf_counter() - began_s
+        if self._told or any(self._is_elsewhere(on) for _, on in found):
+            self._told = bool(edges)
+            told = encode(OldWaits(self._node, tuple(edges[:TOLD_MAX])))
+            await self._bus.publish(waits_subject(self._bus.subjects.app), told)
+        return took_s
+
+    async def _old(self) -> tuple[list[OpenAsk], float]:
+        """The asks that have been open for a moment, and how long it took to find them, the turns of others not counted."""
+        before_ms = time.time_ns() // 1_000_000 - OLD_MS
+        old: list[OpenAsk] = []
+        began_s, took_s = time.perf_counter(), 0.0
+        for number, each in enumerate(self._asks(), 1):
+            if each.asked.at_ms <= before_ms:
+                old.append(each)
+            if number >= ASKS_MAX:
+                break
+            if number % AT_ONCE == 0:
+                took_s += time.perf_counter() - began_s
+                await asyncio.sleep(0)
+                began_s = time.perf_counter()
+        return old, took_s + time.perf_counter() - began_s
+
+    def _is_elsewhere(self, actor: Address) -> bool:
         return not self._is_here(actor)
 
-    def _name(self, edges: list[Edge], old: list[Wait]) -> None:
+    def _name(self, edges: list[Edge], old: list[OpenAsk]) -> None:
         """Names the circles whose least actor waits here."""
         since_s = time.monotonic() - HEARD_S
         self._heard = {node: heard for node, heard in self._heard.items() if heard[0] >= since_s}
@@ -98,10 +121,8 @@ class CycleWatch:
         if named:
             self._news.set()
 
-    def _say(self, path: Path, old: list[Wait]) -> None:
-        first, *rest = path
-        edge = first, rest[0] if rest else first
-        until_ms = [each.deadline_ms for each in old if (each.waiter, each.on) == edge]
+    def _say(self, path: Path, old: list[OpenAsk]) -> None:
+        until_ms = [each.asked.deadline_ms for each in old if str(each.waiter) == path[0]]
         left_s = max(0.0, (min(until_ms) - time.time_ns() // 1_000_000) / 1000) if until_ms else 0.0
         _log.error(
             "ask_cycle",

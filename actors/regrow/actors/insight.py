@@ -5,10 +5,11 @@ listen misses it. ``rg.<app>.sys.tree`` is answered by every node.
 """
 
 import time
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from regrow.actors.records import Asked
 from regrow.actors.waits_for import Path
 from regrow.bus import Address, escape
 from regrow.supervisor import Crashed, Detail, Exit, TreeInfo, describe
@@ -63,6 +64,15 @@ class Busy(msgspec.Struct, frozen=True):
     mail: int
 
 
+class OpenAsk(NamedTuple):
+    """An open ask as its node has it."""
+
+    waiter: Address
+    asked: Asked
+    suspended: bool = False
+    """Whether the turn that waits is in no process."""
+
+
 class Wait(msgspec.Struct, frozen=True):
     """An open ask: the turn of one actor waits for the answer of another."""
 
@@ -76,6 +86,12 @@ class Wait(msgspec.Struct, frozen=True):
     """When nobody waits any more."""
     suspended: bool = False
     """Whether the turn waits in no process: the answer will bring it back."""
+
+
+def wait_of(ask: OpenAsk) -> Wait:
+    """An open ask as it goes over the wire."""
+    asked = ask.asked
+    return Wait(str(ask.waiter), "/".join(asked.to), asked.key, asked.at_ms, asked.deadline_ms, ask.suspended)
 
 
 class NodeSeen(msgspec.Struct, frozen=True):

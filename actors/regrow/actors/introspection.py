@@ -19,12 +19,12 @@ from typing import Protocol, get_args
 import structlog
 
 from regrow.actors.cycle_watch import CycleWatch
-from regrow.actors.insight import NodeSeen, Steered, Verb, Wait, branch_of, order_subject, tree_subject
+from regrow.actors.insight import NodeSeen, OpenAsk, Steered, Verb, branch_of, order_subject, tree_subject, wait_of
 from regrow.actors.roster import BUSIEST, Roster
 from regrow.actors.wire import reply_subject
 from regrow.bus import Address, Bus, Request, encode, shard_of
 from regrow.bus.headers import REPLY
-from regrow.bus.subjects import Subjects
+from regrow.bus.subjects import SHARDS, Subjects
 from regrow.supervisor import Start, TreeInfo
 
 _log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class Introspection:
 
     def __init__(self, bus: Bus, host: Watched, tree: Callable[[], TreeInfo]) -> None:
         self.id = secrets.token_hex(6)
-        self.watch = CycleWatch(bus, self.id, self.waits, self._is_here)
+        self.watch = CycleWatch(bus, self.id, self.open_asks, self._is_here)
         self._bus = bus
         self._host = host
         self._tree = tree
@@ -66,14 +66,14 @@ class Introspection:
             start.ready()
             await self.watch.run()
 
-    def waits(self) -> Iterator[Wait]:
-        """The open asks of this node's actors."""
-        return chain.from_iterable(each.waits() for each in self._host.rosters.values())
+    def open_asks(self) -> Iterator[OpenAsk]:
+        """Of this node's actors; see ``Roster.open_asks``."""
+        return chain.from_iterable(each.open_asks() for each in self._host.rosters.values())
 
     async def seen(self) -> NodeSeen:
         """This node now."""
         kinds = [await each.seen() for each in self._host.rosters.values()]
-        waits = sorted(self.waits(), key=lambda each: each.since_ms)
+        waits = sorted(self.open_asks(), key=lambda each: each.asked.at_ms)
         return NodeSeen(
             self.id,
             platform.node(),
@@ -82,7 +82,7 @@ class Introspection:
             branch_of(self._tree(), asyncio.get_running_loop().time()),
             tuple(kind for kind, _ in kinds),
             tuple(nlargest(BUSIEST, chain.from_iterable(busy for _, busy in kinds), key=lambda each: each.mail)),
-            tuple(waits[:WAITS_SHOWN]),
+            tuple(map(wait_of, waits[:WAITS_SHOWN])),
             len(waits[WAITS_SHOWN:]),
             self.watch.named,
         )
@@ -126,5 +126,6 @@ class Introspection:
             _log.info("an actor is steered", actor=str(address), order=verb)
         return steered
 
-    def _is_here(self, actor: str) -> bool:
-        return shard_of(Address(*actor.split("/", 1))) in self._host.held
+    def _is_here(self, actor: Address) -> bool:
+        held = self._host.held
+        return len(held) == SHARDS or shard_of(actor) in held

@@ -9,7 +9,7 @@ from heapq import nlargest
 
 from regrow.actors.cell import Cell
 from regrow.actors.group import Group, Hosting, Kind
-from regrow.actors.insight import Busy, KindSeen, Steered, Verb, Wait, trace_subject
+from regrow.actors.insight import Busy, KindSeen, OpenAsk, Steered, Verb, trace_subject
 from regrow.actors.trace import Tracer
 from regrow.bus import Address
 
@@ -38,17 +38,20 @@ class Roster(Group):
             cell.trace(tracer)
         return cell
 
-    def waits(self) -> Iterator[Wait]:
-        """The open asks of all turns, the suspended ones included for whose actors mail waits here: nobody waits for the others."""
+    def open_asks(self) -> Iterator[OpenAsk]:
+        """The open asks of all turns, the suspended ones included for whose actors mail waits here: nobody waits for the others.
+
+        Other tasks may run between two of them.
+        """
         for address in (*self._draining, *self._resting):
             cell = self._cells.get(address)
-            if cell is None or not cell.open_asks:
+            asks = cell.open_asks if cell is not None else ()
+            if not asks:
                 self._resting.pop(address, None)
                 continue
-            waiter, suspended = str(address), address not in self._draining
-            for each in cell.open_asks:
-                asked = each.asked
-                yield Wait(waiter, "/".join(asked.to), asked.key, asked.at_ms, asked.deadline_ms, suspended)
+            suspended = address not in self._draining
+            for each in asks:
+                yield OpenAsk(address, each.asked, suspended)
 
     async def seen(self) -> tuple[KindSeen, list[Busy]]:
         """How many actors are in memory, by what they do, and where the most mail waits."""

@@ -5,13 +5,16 @@ cycle of edges wait until one of the asks ends by its deadline, unless the handl
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 Edge = tuple[str, str]
 """Who waits, and for whom."""
 Path = tuple[str, ...]
 """The actors of a cycle in the order in which they wait, each once, the least one first."""
 Graph = Mapping[str, list[str]]
+A = TypeVar("A", bound=Hashable)
+"""An actor, named in whatever way."""
 
 CYCLES_MAX = 100
 """Named at once; where there are more, the others are when these are over."""
@@ -38,15 +41,18 @@ def cycles(edges: Iterable[Edge], most: int = CYCLES_MAX) -> list[Path]:
     return sorted(found)
 
 
-def leading(edges: Iterable[Edge], is_elsewhere: Callable[[str], bool]) -> list[Edge]:
+def leading(edges: Iterable[tuple[A, A]], is_elsewhere: Callable[[A], bool]) -> list[tuple[A, A]]:
     """The edges that lead, maybe over others, to a cycle or to an actor that is elsewhere, where its own edges are."""
-    kept = list(edges)
-    waiters = {waiter: 0 for waiter, _ in kept}
-    into: dict[str, list[str]] = {}
+    given = list(edges)
+    waiting = {waiter for waiter, _ in given}
+    # Most asks lead to somebody who waits for nobody.
+    kept = [(waiter, on) for waiter, on in given if on in waiting or is_elsewhere(on)]
+    waiters = dict.fromkeys(waiting, 0)
+    into: dict[A, list[A]] = {}
     for waiter, on in kept:
         waiters[waiter] += 1
         into.setdefault(on, []).append(waiter)
-    ended = deque(on for on in into if on not in waiters and not is_elsewhere(on))
+    ended = deque(on for on in into if not waiters.get(on) and not is_elsewhere(on))
     gone = set(ended)
     while ended:
         for waiter in into.get(ended.popleft(), ()):
