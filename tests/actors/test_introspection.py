@@ -270,6 +270,8 @@ async def test_the_tree_shows_every_node_its_children_and_its_actors(bus: Bus) -
         assert (gateway.type, gateway.state, gateway.restarts, gateway.cause) == ("worker", "running", 0, None)
         assert gateway.since_ms >= one.tree.since_ms > 0
         assert one.shards == tuple(range(SHARDS))
+        (group,) = (each for each in one.tree.children if each.detail.get("in_memory") == 1)
+        assert (group.detail["at_work"], group.detail["mail"]) == (0, 0)
         assert counted(seen).idle == 1
         assert (seen.silent, seen.waits, seen.cycles) == ((), (), ())
 
@@ -355,6 +357,14 @@ async def test_a_suspension_lives_no_longer_than_the_copy_of_its_actor(bus: Bus)
         await node.ref(Guest, "a").tell(Work())
     async with app(bus).host(bus) as node:
         assert await node.ref(Guest, "a").ask(Work()) == 8
+
+
+async def test_a_suspension_ends_when_its_kind_is_restarted(bus: Bus) -> None:
+    async with app(bus).host(bus) as node:
+        await node.client.administration.suspend("guest", "a")
+        cell = node.host.rosters["guest"].cell(Address("guest", "a"))
+        cell.drop(Killed(9))
+        assert not cell.paused
 
 
 # Trace

@@ -27,6 +27,7 @@ from regrow.actors.errors import (
 )
 from regrow.actors.handler import command, event, query
 from regrow.actors.happening import Recorded
+from regrow.actors.insight import Seen
 from regrow.actors.kind import Kind, Singleton
 from regrow.actors.local import LocalActor, LocalRef, LocalSystem
 from regrow.actors.local_cell import LocalPolicy
@@ -40,9 +41,11 @@ from regrow.actors.ref import Ref
 from regrow.actors.retry import Retry
 from regrow.actors.schedule import Schedule
 from regrow.actors.start import Start
+from regrow.actors.steering import NoNode, NotSteered, Unserved
 from regrow.actors.step import StepContext, current_step, step
 from regrow.actors.system import Node, System
 from regrow.actors.tool import Tool, tool
+from regrow.actors.trace import Traced
 from regrow.actors.upcast import upcast
 
 __all__ = [
@@ -75,10 +78,12 @@ __all__ = [
     "NoActor",
     "NoApplication",
     "NoDeadLetter",
+    "NoNode",
     "Node",
     "NotApproved",
     "NotDone",
     "NotReplayable",
+    "NotSteered",
     "OutcomeUnknown",
     "Overview",
     "PerKey",
@@ -93,6 +98,7 @@ __all__ = [
     "Refused",
     "Retry",
     "Schedule",
+    "Seen",
     "Singleton",
     "Start",
     "StateChangedOutsideEvent",
@@ -100,6 +106,8 @@ __all__ = [
     "StepFailed",
     "System",
     "Tool",
+    "Traced",
+    "Unserved",
     "WouldDeadlock",
     "check",
     "command",

@@ -297,7 +297,7 @@ class Cell:
         """Its copy is dropped, with whatever runs on it; its mail is kept, for the next life."""
         if self._turns is not None:
             self.died(cause)
-        self.failing = False
+        self.failing = self.paused = False
         self.forget()
 
     def failed(self, error: Exception, *, given_up: bool) -> int:

@@ -12,6 +12,7 @@ from regrow.actors.group import Group, Hosting, Kind
 from regrow.actors.insight import Busy, KindSeen, OpenAsk, Steered, Verb, trace_subject
 from regrow.actors.trace import Tracer
 from regrow.bus import Address
+from regrow.supervisor import Detail
 
 BUSIEST = 10
 """Mailboxes that are named."""
@@ -37,6 +38,10 @@ class Roster(Group):
         if self._tracers and cell.tracer is None and (tracer := self._tracers.get(address)) is not None:
             cell.trace(tracer)
         return cell
+
+    def detail(self) -> Detail:
+        """What a supervisor's tree shows of it."""
+        return {**super().detail(), "mail": sum(cell.depth for cell in self._cells.values())}
 
     def open_asks(self) -> Iterator[OpenAsk]:
         """The open asks of all turns, the suspended ones included for whose actors mail waits here: nobody waits for the others.
