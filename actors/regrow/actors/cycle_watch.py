@@ -31,7 +31,7 @@ AT_ONCE = 1_000
 old were open at the same time."""
 ASKS_MAX = 50_000
 """Asks that are looked at."""
-TOLD_MAX = 1_000
+TOLD_MAX = 500
 """Edges that a node tells the others."""
 HEARD_S = 1.0
 """How long it is good for what another node has told."""

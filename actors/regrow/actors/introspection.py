@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 ANSWERS_MAX = 16
 """Answers that are made at once; who asks meanwhile gets none."""
-WAITS_SHOWN = 500
+WAITS_SHOWN = 300
 """Open asks that a node names, so that its answer fits into a message."""
 
 
