@@ -177,9 +177,10 @@ async def test_an_acknowledgement_before_the_record_is_found(
     application: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = Cell.put
+    acknowledging: list[asyncio.Future[None]] = []
 
     def hasty(self: Cell, delivery: Delivery) -> None:
-        self.start(delivery.ack)
+        acknowledging.append(asyncio.ensure_future(delivery.ack()))
         put(self, delivery)
 
     monkeypatch.setattr(Cell, "put", hasty)
