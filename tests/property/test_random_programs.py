@@ -33,17 +33,11 @@ def test_no_recorded_step_runs_again_and_the_same_racer_wins_wherever_a_program_
     assert hunt.points > 20 * len(SEEDS)
 
 
-@pytest.mark.xfail(
-    reason="an outcome that an attempt before left passes before other tasks have come as far as in a replay"
-)
 def test_what_an_attempt_before_has_found_out_passes_when_everybody_has_come_as_far_as_in_a_replay() -> None:
     hunt = Hunt(first_only=True).through([27])
     assert not hunt.faults, said(hunt.faults)
 
 
-@pytest.mark.xfail(
-    reason="an outcome that is asked for while the journal settles passes before others can have asked for theirs"
-)
 def test_an_outcome_leaves_deeper_tasks_as_long_to_ask_for_theirs_as_any_other() -> None:
     first = Race((Call("look", 1, 12), nested(2, Call("work", 11, 40))), "cancel")
     second = Race((nested(5, Call("work", 12, 40)), Call("look", 0, 12)), "cancel")

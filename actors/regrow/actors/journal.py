@@ -45,6 +45,7 @@ class Journal:
         "_positions",
         "_recorded",
         "_settling",
+        "_ticks",
         "_unasked",
         "_watching",
         "closed",
@@ -76,6 +77,7 @@ class Journal:
         self._next = 0
         self._positions = len(self._recorded)
         self._settling = False
+        self._ticks = 0
         self._watching = False
         self._gates: dict[int, asyncio.Future[None]] = {}
         self._open: dict[str, str] = {}
@@ -122,8 +124,7 @@ class Journal:
             await asyncio.sleep(0)
             self._pass_on(position)
         else:
-            self._settle()
-            await self.arrive(position)
+            await self.arrive_behind(position)
 
     def place(self) -> int:
         """The position of a step whose record is handed to the writer now."""
@@ -139,19 +140,23 @@ class Journal:
 
     async def arrive(self, position: int) -> None:
         """Returns when the outcome at this position passes. Raises ``Drift`` when one before it can come no more."""
-        if self.passes(position):
-            return
+        if not self.passes(position):
+            await self.arrive_behind(position)
+
+    async def arrive_behind(self, position: int) -> None:
+        """As ``arrive``, and whoever has seen the outcome before has gone on as far as in a replay.
+
+        There a step may be asked for late in the time that the outcome before it gives to all, and its outcome is known at once:
+        if it is next, the time begins again, for others who had asked before it passed may come later still. So it does here.
+        """
+        if position == self._next:
+            self._ticks = SETTLE_TICKS
+        self._settle()
         try:
-            if position != self._next or self._settling:
-                await self._wait_gate(position)
+            await self._wait_gate(position)
             self._settle()
         finally:
             self.give_up(position)
-
-    async def arrive_behind(self, position: int) -> None:
-        """As ``arrive``, and whoever has seen the outcome before has gone on as far as in a replay."""
-        self._settle()
-        await self.arrive(position)
 
     async def arrive_cancelled(self, position: int) -> None:
         """Returns when the cancellation at this position passes, through further ones; or when the journal is closed."""
@@ -272,12 +277,13 @@ class Journal:
 
     def _settle(self) -> None:
         if not self._settling:
-            self._settling = True
-            self._tick(SETTLE_TICKS)
+            self._settling, self._ticks = True, SETTLE_TICKS
+            self._tick()
 
-    def _tick(self, left: int) -> None:
-        if left:
-            asyncio.get_running_loop().call_soon(self._tick, left - 1)
+    def _tick(self) -> None:
+        if self._ticks:
+            self._ticks -= 1
+            asyncio.get_running_loop().call_soon(self._tick)
             return
         self._settling = False
         self._open_gate()
