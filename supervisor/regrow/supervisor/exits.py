@@ -148,7 +148,7 @@ def _describe_rare(cause: OutOfMemory | TimedOut | Preempted | NodeLost | Poison
             return f"was lost with its node {node}"
         case Poison(deaths):
             return f"was set aside after {deaths} deaths in a row"
-        case NoProcess():
+        case _:
             return "does not exist"
 
 

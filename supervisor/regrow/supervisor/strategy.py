@@ -23,7 +23,7 @@ def affected(strategy: Strategy, siblings: Sequence[T], dead: T) -> Sequence[T]:
             return (dead,)
         case "one_for_all":
             return tuple(siblings)
-        case "rest_for_one":
+        case _:  # rest_for_one
             return tuple(siblings[siblings.index(dead) :])
 
 
