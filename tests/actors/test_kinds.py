@@ -21,7 +21,7 @@ from regrow.actors import (
     command,
     event,
 )
-from regrow.bus import Bus, MemoryBus
+from regrow.bus import Address, Bus, MemoryBus
 from regrow.supervisor import Backoff, Crashed, Exit, Intensity, RestartIntensityReached
 
 pytestmark = pytest.mark.asyncio
@@ -223,3 +223,28 @@ async def test_the_tree_of_a_node_shows_its_kinds(bus: Bus, app_name: str) -> No
 async def test_a_share_that_is_none_is_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match="give a share above"):
         Kind(Researcher, fails_max_ratio=ratio)
+
+
+async def test_no_turn_begins_while_a_kind_is_being_stopped(bus: Bus, app_name: str) -> None:
+    stopping, begun = asyncio.Event(), list[str]()
+
+    async def slow(key: str) -> None:
+        begun.append(key)
+        if key == "slow":
+            stopping.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await node.ref(Researcher, "late").tell(Find())
+                late = node.host.rosters["researcher"].cell(Address("researcher", "late"))
+                while not late.depth and begun.count("late") == 1:  # noqa: ASYNC110 - a mailbox tells nobody
+                    await asyncio.sleep(0)
+                raise
+
+    async with researchers(app_name, slow).host(bus) as node:
+        await node.ref(Researcher, "late").ask(Find())
+        await node.ref(Researcher, "slow").tell(Find())
+        await stopping.wait()
+        await node.supervisor.terminate_child(CHILD)
+        assert begun == ["late", "slow"]
+        assert not node.supervisor.which_children()[0].last, "nor has the mail died of it"

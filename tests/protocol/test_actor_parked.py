@@ -140,7 +140,7 @@ async def test_a_parked_actor_with_a_full_mailbox_holds_nobody_up_and_then_takes
         await fill(nats_bus)
         assert await beside.ask(Hold(), timeout_s=10.0) == 1
         assert await parked.ask(Seen(), timeout_s=10.0) == ([], [], 0)
-        mail = node.host._groups["parked"].cell(PARKED)._mail  # pyright: ignore[reportPrivateUsage]
+        mail = node.host._groups["parked"].cell(PARKED)._letters.waiting  # pyright: ignore[reportPrivateUsage]
         boxes: tuple[Box, ...] = ("in", "act")
         waiting = {box: [bool(each.body) for each in mail if each.box == box] for box in boxes}
         assert {box: len(each) for box, each in waiting.items()}["in"] == MAILBOX_MESSAGES_MAX - 1

@@ -18,45 +18,40 @@ from regrow.actors.actor import Actor
 from regrow.actors.asks import Asks
 from regrow.actors.attempt import TurnSuspended
 from regrow.actors.dead_letter import bury
-from regrow.actors.errors import DELETED, LATE, STORE, TOO_LARGE, Failure, FoldDiffers, Refused, failure
+from regrow.actors.errors import DELETED, LATE, Failure, FoldDiffers, Refused, failure
 from regrow.actors.fold import state_json
 from regrow.actors.image import Answer, Image, Outbox, PendingAsk
-from regrow.actors.mailbox import Budget, Direct, Mailbox, Waiting
+from regrow.actors.letters import Letters
+from regrow.actors.mailbox import Budget, Direct, Waiting
 from regrow.actors.message import Message
-from regrow.actors.outbox import Undeliverable, answer_ask, let_out, set_wake
+from regrow.actors.orders import Orders
+from regrow.actors.outbox import Undeliverable, answer_ask, let_out
 from regrow.actors.policy import Policy, defect, refusal
 from regrow.actors.quarantine import ALONE_FROM, Quarantine
-from regrow.actors.records import CancelAsked, Letter, Outcome, Position, SendFailed, Suspended, Tombstone
+from regrow.actors.records import Letter, Outcome, Position, SendFailed, Suspended, Tombstone
 from regrow.actors.recovered import recover
 from regrow.actors.slot import Slot
 from regrow.actors.start import UNKNOWN_NODE
+from regrow.actors.suspension import Suspension
 from regrow.actors.suspicion import Suspicion
 from regrow.actors.tool import Remote
 from regrow.actors.trace import Tracer
 from regrow.actors.turn import RunningTurn, closing
 from regrow.actors.turns import Turns
-from regrow.actors.waits import SETTLED_TICKS
 from regrow.actors.wire import (
     is_order_to_end,
     is_reply,
-    is_timer,
     is_wake,
     letter_of,
-    promoted_headers,
-    reason_of,
-    reply_message,
-    reply_subject,
     undecodable,
 )
-from regrow.bus import AccessDenied, Address, Bus, BusError, Delivery, PayloadTooLarge, StaleWriter, Undecodable, encode
-from regrow.bus.headers import ID, REPLY
+from regrow.bus import Address, Bus, Delivery, StaleWriter, Undecodable
 from regrow.supervisor import Crashed, Exit, NodeLost
 
 _log = structlog.get_logger(__name__)
 
 LETTERS_AT_ONCE = 64
 """Letters that an actor takes before another one of its kind has its turn, where they wait for one."""
-RETRY_PAUSE_S = 0.25
 SHORT = 50
 """Records of a log that is left as it is when its turn is suspended; a longer one is made short first."""
 
@@ -68,6 +63,8 @@ class Surroundings(Protocol):
     policy: Policy
     quarantine: Quarantine
     budget: Budget
+    is_open: bool
+    """Whether its actors may begin anything."""
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
@@ -112,18 +109,9 @@ class Cell:
         self._waking = pinned
         self._cls = cls
         self._definition = cls.__regrow__
-        self._mail = Mailbox(host.budget)
-        self._taking: Waiting | None = None
-        self._promoted: dict[str, Direct] = {}
-        self._told: dict[int, None] = {}
-        """Letters of the outside whose senders have heard of the trouble."""
-        self._timed: frozenset[str] = frozenset()
-        """Timers that were set for waits of the open turn, as far as known here."""
-        self._suspended = False
-        self._resting: Sequence[PendingAsk] = ()
-        """Whom the suspended turn waits for."""
-        self._orders: dict[int, Delivery] = {}
-        """To end the running turn, by sequence."""
+        self._letters = Letters(address, host.bus, host.budget)
+        self._orders = Orders(self)
+        self._suspension = Suspension(self)
         self._loading = asyncio.Lock()
         self._turns: Turns | None = None
         self._slot: Slot | None = None
@@ -132,39 +120,53 @@ class Cell:
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting and nothing runs."""
-        return not (self._mail or self._taking is not None or self.asks or self._orders or self.paused or self._waking)
+        return not (self._is_wanted or self._letters.taking is not None or self.paused)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether something is there to be done."""
+        return bool(self._letters.waiting or self.asks or self._orders or self._waking)
 
     @property
     def suspended(self) -> bool:
         """Whether its turn is suspended and no message has come that ends a wait of it, or it is paused: other mail waits, here or
         elsewhere."""
-        return self.paused or (self._suspended and not self.asks and not self._orders)
+        return self.paused or (self._suspension.is_on and not self.asks and not self._orders)
 
     @property
     def empty(self) -> bool:
         """Whether no mail waits here, and nothing else keeps the cell."""
-        return not self._mail and not self.paused
+        return not self._letters.waiting and not self.paused
 
     @property
     def depth(self) -> int:
         """How many messages wait here."""
-        return len(self._mail)
+        return len(self._letters.waiting)
 
     @property
     def open_asks(self) -> Sequence[PendingAsk]:
         """The asks that its turn waits for, in this process or, suspended, in none."""
-        return self.asks.open if self._turns is not None else self._resting
+        return self.asks.open if self._turns is not None else self._suspension.asks
 
     @property
     def waiting_turn(self) -> RunningTurn | None:
         """The turn that runs, if its handler waits for what ends in a message and for nothing else."""
-        turn = self._turns.running if self._turns is not None else None
+        turn = self._running
         return turn if turn is not None and turn.waits.quiet_s() is not None else None
 
     def runs(self, task: asyncio.Task[Any]) -> bool:
         """Whether this is a task of the handler that runs now. May be asked from another thread while that has the event loop."""
-        turn = self._turns.running if self._turns is not None else None
+        turn = self._running
         return turn is not None and (task is turn.task or task in turn.journal.lineage.family)
+
+    @property
+    def _running(self) -> RunningTurn | None:
+        return self._turns.running if self._turns is not None else None
+
+    @property
+    def known(self) -> Image | None:
+        """The committed image; None when the actor is not loaded."""
+        return self._turns.image if self._turns is not None else None
 
     @property
     def image(self) -> Image:
@@ -186,30 +188,26 @@ class Cell:
         if is_reply(delivery) or is_wake(delivery):
             self.asks.put(delivery)
         elif is_order_to_end(delivery):
-            self._order(delivery)
-        elif self._is_taking(delivery):
-            self._taking = delivery
+            self._orders.put(delivery, self._running if self._host.is_open else None)
         else:
-            self._mail.put(delivery, timer=is_timer(delivery))
+            self._letters.put(delivery)
 
     def put_direct(self, direct: Direct) -> None:
         """Adds an ask of this process. Raises ``MailboxFull``."""
-        self._mail.put_direct(direct, self.address)
+        self._letters.put_direct(direct)
 
     def clear(self) -> None:
         """The actor is somewhere else now: asks of this process have to follow it through its mailbox."""
-        running = [self._taking] if isinstance(self._taking, Direct) else []
-        for direct in (*self._mail.clear(), *self._promoted.values(), *running):
-            direct.settle(None)
-        self._promoted.clear()
+        self._letters.clear()
         self._orders.clear()
         self.asks.clear()
 
     async def drain(self, slot: Slot) -> None:
         """Takes letters, some if many wait. Raises only what makes the actor wait: no retry right now could mend it."""
-        self._slot, self._suspended, self._resting = slot, False, ()
+        self._slot = slot
+        self._suspension.end()
         for _ in range(LETTERS_AT_ONCE):
-            if self.paused or self._suspended or not (self._waking or self._mail or self.asks or self._orders):
+            if self.paused or self._suspension.is_on or not self._is_wanted:
                 break
             try:
                 turns = self._turns or await self._loaded()
@@ -222,8 +220,8 @@ class Cell:
                 _log.info("stale copy dropped, reloading", actor=str(self.address), cause=str(stale))
                 self.died(Crashed(stale))
                 self.forget()
-        if self._timed and not self._suspended and not self._mail:
-            await self._end_timers()
+        if self._suspension.has_timers and not self._suspension.is_on and not self._letters.waiting:
+            await self._suspension.end_timers()
         self.idle_since_s = time.monotonic()
 
     async def query(self, message: Message[Any]) -> Outcome:
@@ -246,46 +244,17 @@ class Cell:
             return Outcome(failure=defect(error))
 
     async def suspend(self, quiet_s: float) -> None:
-        """Unloads the turn that runs, if its handler has only waited for so long: each wait gets a timer, then the handler ends.
-
-        Whoever drains this cell sees to the rest. Raises what stands in the way of setting timers.
-        """
-        turn = self.waiting_turn
-        due = turn.waits.due(self.now_ms()) if turn is not None and turn.is_quiet(quiet_s) else None
-        if turn is None or due is None or self.asks.end_a_wait:
-            return
-        moves, self._timed = turn.waits.moves, self._timed.union(due)
-        for timer, due_ms in due.items():
-            await set_wake(self.bus, self.address, timer, due_ms)
-        for _ in range(SETTLED_TICKS):
-            await asyncio.sleep(0)
-        if turn is self.waiting_turn and turn.waits.moves == moves and turn.is_quiet(quiet_s):
-            turn.suspend(tuple(due))
+        """Unloads the turn that runs, if its handler has only waited for so long. Raises ``BusError``."""
+        await self._suspension.suspend(quiet_s)
 
     async def complain(self) -> None:
         """Tells everybody who waits, once, why the actor cannot go on; the messages stay in its mailbox, or are put there."""
-        taking = self._taking
-        for delivery in (*self._mail, *([] if taking is None or isinstance(taking, Direct) else [taking])):
-            if self.trouble is None or delivery.box == "act" or delivery.sequence in self._told:
-                continue
-            self._told[delivery.sequence] = None
-            await self._answer(letter_of(delivery), Outcome(failure=self.trouble))
-        stuck = self.trouble is not None and self.trouble.kind != STORE
-        if stuck and isinstance(taking, Direct) and taking.letter.type == "direct":
-            self._taking = None
-            taking.settle(None)
-        for direct in self._mail.take_direct():
-            direct.settle(None)  # in its mailbox the message outlives the trouble, and this process
+        await self._letters.complain(lambda: self.trouble)
 
     def forget(self) -> None:
         """Drops the copy; the letter that was being taken goes first when the log has been read again."""
-        taking = self._taking
-        if isinstance(taking, Direct):
-            if taking.letter.type == "direct":  # promoted, it comes out of its mailbox
-                self._mail.put_back(taking)
-        elif taking is not None:
-            self._mail.put(taking, timer=is_timer(taking))
-        self._taking = self._turns = self.trouble = None
+        self._letters.put_back()
+        self._turns = self.trouble = None
         self._waking = self.pinned
 
     def died(self, cause: Exit) -> None:
@@ -317,30 +286,15 @@ class Cell:
     def trace(self, tracer: Tracer | None) -> None:
         """Tells this one what the actor does, from the turn that runs on; None ends that."""
         self.tracer = tracer
-        turn = self._turns.running if self._turns is not None else None
+        turn = self._running
         if tracer is not None and turn is not None:
             tracer.watch(turn)
 
     # What the running turn needs
 
     async def promote(self, letter: Letter) -> Letter:
-        """Puts an ask of this process into the runtime's mailbox, where a takeover finds it. It overtakes what waits there."""
-        body, given = bytes(letter.body), promoted_headers(letter)
-        asked = self._taking
-        while True:
-            try:
-                sequence = await self.bus.mail.post("act", self.address, body, given, message_id=f"direct.{letter.id}")
-                break
-            except (PayloadTooLarge, AccessDenied):
-                raise
-            except BusError as error:
-                _log.warning("an ask is not in its mailbox yet", actor=str(self.address), error=str(error))
-                await asyncio.sleep(RETRY_PAUSE_S)
-        promoted = msgspec.structs.replace(letter, box="act", sequence=sequence, type="promoted")
-        if isinstance(asked, Direct) and asked is self._taking and asked.letter.id == letter.id:
-            asked.letter = promoted  # not once its turn is over: a step that was left behind may have wanted this
-            self._promoted[letter.id] = asked
-        return promoted
+        """Puts an ask of this process into the runtime's mailbox, where a takeover finds it."""
+        return await self._letters.promote(letter)
 
     def away(self) -> AbstractAsyncContextManager[None]:
         """While the block runs, the actor does not count among the active ones: it only waits for another actor."""
@@ -356,78 +310,34 @@ class Cell:
         """Its handler runs now: whoever wanted the open turn to end is heard."""
         if self.tracer is not None:
             self.tracer.began(turn, self.image.opened)
-        for order in self._orders.values():
-            self.start(self._end, turn, order)
-
-    # Orders to end the running turn
-
-    def _order(self, order: Delivery) -> None:
-        self._orders[order.sequence] = order
-        turn = self._turns.running if self._turns is not None else None
-        if turn is not None:
-            self.start(self._end, turn, order)
-
-    async def _end(self, turn: RunningTurn, order: Delivery) -> None:
-        """Ends the turn, unless the order came before and was recorded then."""
-        if self._turns is None:
-            return  # it is heard again with the next attempt
-        image = self.image
-        done = order.sequence <= image.act_seq or order.sequence in image.ahead
-        try:
-            done = done or await turn.end(CancelAsked(reason_of(order), order.sequence))
-        except BusError as error:
-            _log.info("an order to end a turn is not recorded yet", actor=str(self.address), error=str(error))
-            return
-        await self._answer_order(order, done=done)
-
-    async def _answer_order(self, order: Delivery, *, done: bool) -> None:
-        """Says whether a turn was running, once."""
-        if self._orders.pop(order.sequence, None) is None:
-            return
-        await order.ack()
-        reply = reply_subject(order.headers.get(REPLY, ""))
-        if reply:
-            await self.bus.publish(reply, encode(done))
+        self._orders.tell(turn)
 
     # One letter
 
     async def _go_on(self, turns: Turns) -> None:
         """One letter, after all that comes before it; or a turn that was suspended, which no other letter overtakes."""
         try:
-            if await self._ready(turns) and self._mail:
-                self._taking = self._mail.take()
-                await self._take(turns, self._taking)
+            if await self._ready(turns) and self._letters.waiting:
+                await self._take(turns, self._letters.take())
         except TurnSuspended as suspension:
             await turns.append(Suspended(suspension.timers))  # and it is still ours
             self.count("suspensions")
-            await self._end_timers(suspension.timers)
+            await self._suspension.end_timers(suspension.timers)
             if turns.image.records > SHORT:
                 await turns.held.writer.roll_up()
-            await self._ack()
+            await self._letters.ack()
             await self._rest(turns, suspended_now=True)
 
     async def _rest(self, turns: Turns, *, suspended_now: bool = False) -> None:
         """The open turn is suspended: what it was told with is acknowledged, other mail stays, asks of this process go there."""
         opened = turns.image.opened
         assert opened is not None
-        self._taking = self._turns = None
-        for direct in (*self._mail.take_direct(), *self._promoted.values()):
-            direct.settle(None)
-        self._promoted.clear()
-        for again in self._mail.take_out(partial(_is_again, opened.letter)):
-            await again.ack()
+        self._turns = None
+        self._letters.end_taking()
+        await self._letters.acknowledge(opened.letter)
         await self.asks.acknowledge(opened, suspended=suspended_now)
         self._suspicion.clear()
-        self._suspended, self._resting = True, tuple(opened.asks.values())
-
-    async def _end_timers(self, but: Sequence[str] = ()) -> None:
-        """Removes timers of waits that are over. One that is missed fires for nothing."""
-        for timer in self._timed.difference(but, self.asks.fired):
-            try:
-                await self.bus.mail.unschedule(self.address, timer)
-            except BusError as error:
-                _log.debug("a timer of a wait that is over stays", actor=str(self.address), error=str(error))
-        self._timed = self._timed.intersection(but)
+        self._suspension.begin(opened)
 
     async def _ready(self, turns: Turns) -> bool:
         """Finishes what the log says was left over: a deletion, what the last turn let out, a turn not ended.
@@ -444,13 +354,13 @@ class Cell:
                 await self._rest(turns)
                 return False
             letter, start = image.opened.letter, self._suspicion.start_of_open(image.opened.starts)
-            self._timed = self._timed.union(image.opened.timed)
+            self._suspension.expect(image.opened.timed)
             await self.asks.relay_again()
             await self._run(turns, letter, self._definition.decode_message(letter.body), start=start)
-        for order in tuple(self._orders.values()):
-            await self._answer_order(order, done=order.sequence in turns.image.ahead)
-        if self._timed:
-            await self._end_timers()
+        if self._orders:
+            await self._orders.settle(turns.image)
+        if self._suspension.has_timers:
+            await self._suspension.end_timers()
         if self.asks:
             await self.asks.acknowledge(turns.image.opened)
         return True
@@ -466,7 +376,7 @@ class Cell:
             if letter.type == "promoted":  # it comes out in its turn: what lay before it has been taken
                 self.act_passed = letter.sequence
             await self._handle(turns, letter, suspect=waiting.suspect)
-        await self._ack()
+        await self._letters.ack()
 
     async def _letter(self, waiting: Delivery) -> Letter | None:
         """What came out of a mailbox; None, and a dead letter, for what no runtime has put there."""
@@ -477,13 +387,13 @@ class Cell:
                 waiting.box, waiting.sequence, f"{waiting.box}-{waiting.sequence}", msgspec.Raw(waiting.body)
             )
             await self._refuse(broken, undecodable(Undecodable("headers", str(error))))
-            await self._ack()
+            await self._letters.ack()
             return None
 
     async def _handle(self, turns: Turns, letter: Letter, *, suspect: bool = False) -> None:
         image = turns.image
         if image.taken(letter):
-            await self._answer(letter, image.reply_to(letter))
+            await self._letters.answer(letter, image.reply_to(letter))
         elif letter.type == "delete":
             await self._delete(turns, letter)
         elif image.may_repeat(letter, self.now_ms()):
@@ -508,7 +418,7 @@ class Cell:
         letter = await run(letter, message)
         if self.tracer is not None:
             self.tracer.recorded(letter.id, turns.image.reply_to(letter))
-        await self._answer(letter, turns.image.reply_to(letter))
+        await self._letters.answer(letter, turns.image.reply_to(letter))
         if turns.image.outbox is not None:
             await self._let_out(turns, turns.image.outbox)
 
@@ -525,7 +435,7 @@ class Cell:
         outcome = await self.query(message)
         if self._definition.queries[type(message)].queued:
             await turns.append(closing(letter, outcome, turns.position_after(letter)))
-        await self._answer(letter, outcome)
+        await self._letters.answer(letter, outcome)
         if turns.image.outbox is not None:
             await self._let_out(turns, turns.image.outbox)
 
@@ -547,57 +457,24 @@ class Cell:
         await bury(self.bus, self.address, letter, outcome.failure)
         if letter.type == "ask":
             await answer_ask(self.bus, Answer(letter.sender, letter.id, outcome))
-        await self._answer(letter, outcome)
+        await self._letters.answer(letter, outcome)
 
     async def _delete(self, turns: Turns, letter: Letter) -> None:
         """A tombstone in place of the log. The mail that waits is gone with the actor; what comes later begins a new one."""
         image = turns.image
         after = image.position_after(letter)
-        position = Position(max(after.in_seq, self._mail.last("in")), max(after.act_seq, self._mail.last("act")))
+        waiting = self._letters.waiting
+        position = Position(max(after.in_seq, waiting.last("in")), max(after.act_seq, waiting.last("act")))
         turns.held.spoil()
         await turns.append(Tombstone(position, dict(image.marks)))
         await self._clean_up()
-        for waiting in self._mail.drop_until({"in": position.in_seq, "act": position.act_seq}):
-            await waiting.ack()
-        for direct in self._promoted.values():
-            direct.settle(Outcome(failure=failure(DELETED, f"{self.address} was deleted while this ask waited")))
-        self._promoted.clear()
+        deleted = Outcome(failure=failure(DELETED, f"{self.address} was deleted while this ask waited"))
+        await self._letters.drop_until(position, deleted)
 
     async def _clean_up(self) -> None:
         """Removes what a deleted actor left beside its log."""
         await self.bus.mail.unschedule(self.address, "*")
         await self.bus.log.forget(self.address)
-
-    async def _answer(self, letter: Letter, outcome: Outcome | None) -> None:
-        """After the commit nothing may fail any more: a reply too large for the bus is said to be just that."""
-        direct = self._taking if isinstance(self._taking, Direct) else self._promoted.pop(letter.id, None)
-        if direct is not None and direct.letter.id == letter.id:
-            self._promoted.pop(letter.id, None)
-            direct.settle(outcome)
-        if letter.reply and outcome is not None:
-            try:
-                await self.bus.publish(letter.reply, *reply_message(outcome))
-            except PayloadTooLarge as large:
-                too_large = Outcome(
-                    failure=failure(TOO_LARGE, f"the turn is recorded, but its reply is not sent: {large}")
-                )
-                await self.bus.publish(letter.reply, *reply_message(too_large))
-
-    def _is_taking(self, delivery: Delivery) -> bool:
-        taking = self._taking
-        if taking is None or isinstance(taking, Direct):
-            return False
-        return (taking.box, taking.sequence) == (delivery.box, delivery.sequence)
-
-    async def _ack(self) -> None:
-        """Acknowledges the letter, and once more when it came again meanwhile under another acknowledgement."""
-        acknowledged: Delivery | None = None
-        while self._taking is not None and not isinstance(self._taking, Direct) and self._taking is not acknowledged:
-            acknowledged = self._taking
-            await acknowledged.ack()
-        if acknowledged is not None:
-            self._told.pop(acknowledged.sequence, None)
-        self._taking = None
 
     async def _loaded(self) -> Turns:
         """The turns on a copy of the log; it is read once, whoever asks first."""
@@ -607,14 +484,6 @@ class Cell:
                 self._turns = Turns(self._cls, self, held)
                 self.count("recoveries")
             return self._turns
-
-
-def _is_again(letter: Letter, delivery: Delivery) -> bool:
-    """Whether this is the letter once more: delivered again, or sent again under its id by who waits for the same reply."""
-    if (delivery.box, delivery.sequence) == (letter.box, letter.sequence):
-        return True
-    given = delivery.headers
-    return delivery.box == letter.box == "in" and given.get(ID) == letter.id and given.get(REPLY, "") == letter.reply
 
 
 def _alone_no_more() -> None:

@@ -75,6 +75,8 @@ class Group:
         """A failing actor is tried again after ``mend_after_s``: one that has not failed for so long is failing no more."""
         self._failures = Failures[Address](kind.intensity, self._calm_s)
         self._tasks: Tasks | None = None
+        self.is_open = False
+        """Whether actors may begin to act: not while those that do are being ended."""
         self._escalated: asyncio.Future[KindFailing] | None = None
 
     async def run(self, start: Start) -> None:
@@ -82,20 +84,27 @@ class Group:
         cause: Exit = Shutdown()
         try:
             async with Tasks() as self._tasks:
-                self._escalated = asyncio.get_running_loop().create_future()
-                start.offer(self.detail)
-                for cell in self._cells.values():
-                    if not cell.idle and not cell.suspended:
-                        self._begin_soon(cell)
-                self.activate()
-                start.ready()
-                raise await self._escalated
+                raise await self._act(start)
         except KindFailing as error:
             cause = Crashed(error)
             raise
         finally:
             self._tasks = None
             self._drop_copies(cause)
+
+    async def _act(self, start: Start) -> KindFailing:
+        self._escalated = asyncio.get_running_loop().create_future()
+        start.offer(self.detail)
+        self.is_open = True
+        try:
+            for cell in self._cells.values():
+                if not cell.idle and not cell.suspended:
+                    self._begin_soon(cell)
+            self.activate()
+            start.ready()
+            return await self._escalated
+        finally:
+            self.is_open = False
 
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
         """A task of this group. Raises RuntimeError while it does not run."""
@@ -107,7 +116,7 @@ class Group:
         """Begins the lives of those that live without mail, where this node has their shards and they do not live yet."""
         name = self.kind.actor.__regrow__.kind
         for address in (Address(name, key) for key in self.kind.pinned):
-            if self._tasks is not None and self._holds(address) and address not in self._cells:
+            if self.is_open and self._holds(address) and address not in self._cells:
                 self._begin_soon(self.cell(address))
 
     def detail(self) -> Detail:
@@ -133,7 +142,7 @@ class Group:
         """Gives a message to its actor, which runs at once, or after a wave of mail and when its kind has room."""
         cell = self.cell(delivery.address)
         cell.put(delivery)
-        if self._tasks is None:
+        if not self.is_open:
             return
         if cell.trouble is not None:
             self.start(cell.complain)
@@ -142,7 +151,7 @@ class Group:
 
     def ask(self, address: Address, letter: Letter) -> asyncio.Future[Outcome | None] | None:
         """The outcome of an ask of this process; None when its actor cannot take it now. Raises ``MailboxFull``."""
-        if self._tasks is None:
+        if not self.is_open:
             return None
         cell = self.cell(address)
         if cell.trouble is not None or cell.suspended:
@@ -170,7 +179,7 @@ class Group:
     def passivate(self, share: float = 0.0) -> None:
         """Begins to drop who has been idle for too long, who is idle beyond the kind's limit, and that share of all others."""
         self._judge()
-        if self._tasks is not None and (self._passivating is None or self._passivating.done()):
+        if self.is_open and (self._passivating is None or self._passivating.done()):
             going, waiting = self._going(share), self._waiting(share)
             if going or waiting:
                 self._passivating = self.start(self._passivate, going, waiting)
@@ -283,7 +292,7 @@ class Group:
     def _begin(self, cell: Cell) -> asyncio.Task[None] | None:
         begun = self._draining.get(cell.address, self) is not None
         if (
-            begun or self._tasks is None or self._cells.get(cell.address) is not cell
+            begun or not self.is_open or self._cells.get(cell.address) is not cell
         ):  # its shard was lost, or the group died
             return None
         task = self._draining[cell.address] = self.start(self._drain, cell)
@@ -318,11 +327,11 @@ class Group:
         if cell.suspended:
             if cell.empty and not cell.pinned:
                 del self._cells[cell.address]
-        elif not cell.idle and cell.trouble is None:
+        elif self.is_open and not cell.idle and cell.trouble is None:
             self._draining[cell.address] = self.start(self._drain, cell)
 
     def _mend(self, cell: Cell) -> None:
-        if self._tasks is not None and self._cells.get(cell.address) is cell and cell.trouble is not None:
+        if self.is_open and self._cells.get(cell.address) is cell and cell.trouble is not None:
             cell.forget()
             self._draining[cell.address] = self.start(self._drain, cell)
 

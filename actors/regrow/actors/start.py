@@ -18,9 +18,10 @@ class Start:
 
     ``cause`` is how its life before ended, None where there was none or it ended in order (it was idle, its node was stopped):
     ``Crashed(error)`` after an attempt that failed, a log that could not be read, another writer that was first, or a kind
-    that was restarted as a whole; ``NodeLost`` when the process that had the actor died; ``Poison(deaths)`` when the message
-    before was given up because processes died of it. ``restarts`` counts its deaths in this process; a life that passes
-    without one does not end the count. ``recovered``: its state comes from a log; a new actor, and a local one, has none.
+    that was restarted as a whole; ``Shutdown`` when its kind was stopped, alone or with its siblings; ``NodeLost`` when the
+    process that had the actor died; ``Poison(deaths)`` when the message before was given up because processes died of it.
+    ``restarts`` counts its deaths in this process, as long as it is in memory here. ``recovered``: its state comes from a log;
+    a new actor, and a local one, has none.
     """
 
     cause: Exit | None
