@@ -81,7 +81,10 @@ class Fold:
             self.first = sequence
         self.image.records += 1
         if len(entries) == 1 and type(entries[0]) is Steps:  # nearly all of a long turn
-            self._add_steps(entries[0])
+            opened = self.image.opened
+            if opened is not None:
+                for step in entries[0].steps:
+                    opened.add(step)
             return
         index = 0
         for entry in entries:
@@ -113,8 +116,6 @@ class Fold:
     def _enter(self, entry: Entry, sequence: int, index: int) -> None:
         image = self.image
         match entry:
-            case Steps():
-                self._add_steps(entry)
             case Turn():
                 for fact in entry.events:
                     apply_recorded(self.actor, fact)
@@ -138,15 +139,9 @@ class Fold:
             case _:
                 self._open_entry(entry, sequence, index)
 
-    def _add_steps(self, entry: Steps) -> None:
-        opened = self.image.opened
-        if opened is not None:
-            for step in entry.steps:
-                opened.add(step)
-
     def _open_entry(
         self,
-        entry: Started | Cancelled | Asked | Slept | Suspended | Checkpoint | Drifted,
+        entry: Steps | Started | Cancelled | Asked | Slept | Suspended | Checkpoint | Drifted,
         sequence: int,
         index: int,
     ) -> None:
@@ -155,6 +150,9 @@ class Fold:
         if opened is None:
             return
         match entry:
+            case Steps(steps):
+                for step in steps:
+                    opened.add(step)
             case Cancelled(step):
                 opened.add(step)
             case Started():

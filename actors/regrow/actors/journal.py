@@ -120,9 +120,8 @@ class Journal:
                 await asyncio.get_running_loop().create_future()
             finally:
                 await self.arrive_cancelled(position)
-        elif self._alone(position):
+        elif self.passes(position):
             await asyncio.sleep(0)
-            self._pass_on(position)
         else:
             await self.arrive_behind(position)
 
@@ -133,9 +132,11 @@ class Journal:
 
     def passes(self, position: int) -> bool:
         """Whether the outcome at this position passes here and now, as it does where it can race with no other."""
-        if not self._alone(position):
+        if position != self._next or self._settling or self._gates or self.lineage.family:
             return False
-        self._pass_on(position)
+        self._next = position + 1
+        if self._passed:
+            self._skip_passed()
         return True
 
     async def arrive(self, position: int) -> None:
@@ -234,15 +235,6 @@ class Journal:
         """The report, of which the first one counts."""
         self.drift = self.drift or drift
         return drift
-
-    def _alone(self, position: int) -> bool:
-        """Whether the outcome is next and can race with no other: the handler has no task but its own."""
-        return position == self._next and not (self._settling or self._gates or self.lineage.family)
-
-    def _pass_on(self, position: int) -> None:
-        self._next = position + 1
-        if self._passed:
-            self._skip_passed()
 
     async def _wait_gate(self, position: int) -> None:
         gate = self._gates[position] = asyncio.get_running_loop().create_future()

@@ -137,8 +137,10 @@ class Writer:
                 self._start(self._shorten)
             except RuntimeError:  # the host is ending
                 self._give_up([])
+        elif self._pending:
+            self._begin()
         else:
-            self._next()
+            self._busy = False
 
     async def _shorten(self) -> None:
         try:
@@ -146,9 +148,6 @@ class Writer:
         except BaseException:
             self._give_up([])
             raise
-        self._next()
-
-    def _next(self) -> None:
         if self._pending:
             self._begin()
         else:
