@@ -77,13 +77,46 @@ class Surroundings(Protocol):
 class Cell:
     """One actor's mail, and its copy of the log, in this process."""
 
+    __slots__ = (
+        "_cls",
+        "_definition",
+        "_give_way",
+        "_host",
+        "_letters",
+        "_loading",
+        "_orders",
+        "_slot",
+        "_suspension",
+        "_suspicion",
+        "_turns",
+        "_waking",
+        "act_passed",
+        "address",
+        "asks",
+        "bus",
+        "cause",
+        "count",
+        "failing",
+        "idle_since_s",
+        "paused",
+        "pinned",
+        "policy",
+        "port",
+        "quarantine",
+        "remote_tool",
+        "restarts",
+        "start",
+        "tracer",
+        "trouble",
+    )
+
     def __init__(self, cls: type[Actor], address: Address, host: Surroundings, *, pinned: bool = False) -> None:
         self.address = address
         self.bus = host.bus
         self.policy = host.policy
         self.quarantine = host.quarantine
-        self.progressed: Callable[[], None] = _alone_no_more
-        """The running turn has recorded a step or waits for another actor: it need not be alone any more."""
+        self._give_way: Callable[[], None] | None = None
+        """Lets others run beside a turn that runs alone."""
         self.start = host.start
         self.remote_tool = host.remote_tool
         self.port = host.port
@@ -302,6 +335,11 @@ class Cell:
         self.progressed()
         return self._slot.away()
 
+    def progressed(self) -> None:
+        """The running turn has recorded a step or waits for another actor: it need not be alone any more."""
+        if self._give_way is not None:
+            self._give_way()
+
     def now_ms(self) -> int:
         """Milliseconds since 1970 by this node's clock."""
         return time.time_ns() // 1_000_000
@@ -426,7 +464,7 @@ class Cell:
         """A turn at which processes have died: its start is in the log before it runs, and at last it runs alone."""
         async with AsyncExitStack() as alone:
             if start >= ALONE_FROM:
-                self.progressed = await alone.enter_async_context(self.quarantine.alone())
+                self._give_way = await alone.enter_async_context(self.quarantine.alone())
             await turns.count_start(letter, start)
             return await turns.run(letter, message)
 
@@ -484,7 +522,3 @@ class Cell:
                 self._turns = Turns(self._cls, self, held)
                 self.count("recoveries")
             return self._turns
-
-
-def _alone_no_more() -> None:
-    """A turn that is not suspected runs beside others."""

@@ -61,6 +61,7 @@ class Group:
         self.budget = host.budget
         self._intake = host.intake
         self.policy = kind.policy
+        self.start = self._start  # one bound method for all cells
         self.remote_tool = host.remote_tool
         self.port = host.port
         self.count = host.count
@@ -106,7 +107,7 @@ class Group:
         finally:
             self.is_open = False
 
-    def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
+    def _start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]:
         """A task of this group. Raises RuntimeError while it does not run."""
         if self._tasks is None:
             raise RuntimeError(f"the actors of kind {self.kind.actor.__regrow__.kind} do not run now")
