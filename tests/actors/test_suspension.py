@@ -297,7 +297,7 @@ async def test_mail_of_a_suspended_actor_waits_in_its_order_and_wakes_nobody(
         assert await asking == 0
         await until(lambda: "ended 9" in probe.said)
         assert node.host.statistics["suspensions"] == 1
-        while len(numbers := await planner.ask(Numbers())) < 9:  # the last turn has ended, and is about to be recorded
+        while len(numbers := await planner.ask(Numbers())) < 9:  # noqa: ASYNC110 - the last turn is about to be recorded
             await asyncio.sleep(0)
     assert sorted(numbers) == list(range(1, 10)) and numbers[0] == 1
     assert [each for each in numbers if each != 6] == [1, 2, 3, 4, 5, 7, 8, 9]
@@ -435,7 +435,7 @@ async def test_processes_that_die_while_a_turn_is_suspended_are_not_held_against
 async def test_where_more_wait_than_may_be_idle_the_longest_waiting_leave_before_their_time(
     app_name: str, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regrow.actors.group.PRESSED_S", 0.0)
+    monkeypatch.setattr("regrow.actors.passivation.PRESSED_S", 0.0)
     patient = Policy(suspend_after_s=3600.0)
     made = System(app_name, [Kind(actor=Planner, policy=patient, idle_max=2), Kind(actor=Slowly, policy=POLICY)])
     async with asyncio.timeout(30), made.host(MemoryBus(app_name)) as node:

@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import islice
 from typing import Any, Protocol
 
 import structlog
@@ -19,6 +18,7 @@ from regrow.actors.errors import CORRUPT, DEFECT, DRIFT, STORE, Drift, Failure, 
 from regrow.actors.intake import Intake
 from regrow.actors.kind import Kind as Kind
 from regrow.actors.mailbox import Budget, Direct
+from regrow.actors.passivation import PASSIVATED_AT_ONCE, going, waiting
 from regrow.actors.per_key import FAILING_MIN, Failures, KindFailing, counts, verdict
 from regrow.actors.quarantine import Quarantine
 from regrow.actors.records import Letter, Outcome
@@ -30,11 +30,6 @@ from regrow.bus.subjects import shard_of
 from regrow.supervisor import Crashed, Detail, Exit, Shutdown, Start, StartFailed
 
 _log = structlog.get_logger(__name__)
-
-PASSIVATED_AT_ONCE = 16
-"""Logs of one kind that are made short at once because their actors were idle."""
-PRESSED_S = 1.0
-"""How long a turn must only have waited before it is suspended where memory is short."""
 
 
 class Hosting(Protocol):
@@ -179,42 +174,17 @@ class Group:
 
     def passivate(self, share: float = 0.0) -> None:
         """Begins to drop who has been idle for too long, who is idle beyond the kind's limit, and that share of all others."""
-        self._judge()
         if self.is_open and (self._passivating is None or self._passivating.done()):
-            going, waiting = self._going(share), self._waiting(share)
-            if going or waiting:
-                self._passivating = self.start(self._passivate, going, waiting)
+            cells, acting = self._cells, self._draining
+            excess = max(len(cells) - len(acting) - self.kind.idle_max, int(share * len(cells)))
+            leaving = [cells[each] for each in going(self.kind, cells, acting, excess, time.monotonic())]
+            at_work = (cells[each] for each in acting if each in cells)
+            resting = [(cells[each], quiet_s) for each, quiet_s in waiting(self.kind, at_work, share)]
+            if leaving or resting:
+                self._passivating = self.start(self._passivate, leaving, resting)
 
-    def _going(self, share: float) -> list[Cell]:
-        """The idle actors that are to be dropped, the longest unused first."""
-        excess = len(self._cells) - len(self._draining) - self.kind.idle_max
-        count = max(excess, int(share * len(self._cells)))
-        before_s = time.monotonic() - self.kind.idle_after_s
-        idle = (
-            each
-            for each in self._cells.values()
-            if each.idle and not each.pinned and each.address not in self._draining
-        )
-        going = list(islice(idle, max(count, 0)))
-        going += (cell for cell in islice(idle, PASSIVATED_AT_ONCE * 64) if cell.idle_since_s < before_s)
-        return going
-
-    def _waiting(self, share: float) -> list[tuple[Cell, float]]:
-        """The actors whose turns are to be suspended, and how long each must have waited: by the policy's time, or a moment
-        where memory is short or more than the kind's limit wait."""
-        after_s = self.policy.suspend_after_s
-        turns = ((self._cells[each].waiting_turn, each) for each in self._draining if each in self._cells)
-        quiet = sorted(((turn.waits.quiet_s() or 0.0, each) for turn, each in turns if turn is not None), reverse=True)
-        many = max(len(quiet) - self.kind.idle_max, int(share * len(quiet)))
-        pressed_s = min(PRESSED_S, after_s)
-        return [
-            (self._cells[address], pressed_s if number < many else after_s)
-            for number, (quiet_s, address) in enumerate(quiet)
-            if quiet_s >= (pressed_s if number < many else after_s)
-        ]
-
-    async def _passivate(self, going: list[Cell], waiting: list[tuple[Cell, float]]) -> None:
-        queue, suspending = iter(going), iter(waiting)
+    async def _passivate(self, leaving: list[Cell], resting: list[tuple[Cell, float]]) -> None:
+        queue, suspending = iter(leaving), iter(resting)
 
         async def some() -> None:
             for cell in queue:
@@ -231,9 +201,9 @@ class Group:
                     _log.info("a turn is not suspended yet", actor=str(cell.address), error=str(error))
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(PASSIVATED_AT_ONCE, len(going))):
+            for _ in range(min(PASSIVATED_AT_ONCE, len(leaving))):
                 tasks.create_task(some())
-            for _ in range(min(PASSIVATED_AT_ONCE, len(waiting))):
+            for _ in range(min(PASSIVATED_AT_ONCE, len(resting))):
                 tasks.create_task(suspend_some())
 
     def failed(self, cell: Cell, error: Exception, *, given_up: bool) -> int:
@@ -241,7 +211,7 @@ class Group:
         row = self._failures.add(cell.address, time.monotonic(), given_up=given_up) if counts(error) else 0
         if row and not cell.failing:
             cell.failing = True
-            self._judge()
+            self.judge()
         return row
 
     def did_well(self, cell: Cell) -> None:
@@ -256,7 +226,7 @@ class Group:
                 return address
         return None
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
         """Dies when too many are failing: whatever fails most of the actors is no matter of single ones."""
         now_s = time.monotonic()
         failing = self._failures.failing(now_s)

@@ -154,6 +154,7 @@ class Host:
             await asyncio.sleep(TIDY_S)
             share = 0.5 if used_share() > MEMORY_SHARE_MAX else 0.0
             for group in self._groups.values():
+                group.judge()
                 group.passivate(share)
 
     def _receive(self, delivery: Delivery) -> None:
