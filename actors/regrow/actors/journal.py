@@ -223,6 +223,7 @@ class Journal:
         for gate in self._gates.values():
             if not gate.done():
                 gate.set_exception(drift)
+                gate.exception()  # seen, also where its waiter is cancelled at the same time
 
     def close(self) -> None:
         """From now on no step begins: whoever asks for one is cancelled."""

@@ -225,3 +225,4 @@ def _settle(pending: Pending, error: Exception | None) -> None:
         stored.set_result(None)
     else:
         stored.set_exception(error)
+        stored.exception()  # seen: whoever waits gets it, and nobody may wait any more
