@@ -1,7 +1,6 @@
 """A process under a supervisor, with what the test wants to know of each of its incarnations."""
 
 import asyncio
-import dataclasses
 from typing import Any, Protocol
 
 from regrow.supervisor import Backoff, ChildSpec, Start
@@ -30,7 +29,7 @@ class Observed:
     async def run(self, start: Start) -> None:
         self.starts.put_nowait(start)
         try:
-            await self._runs.run(dataclasses.replace(start, ready=lambda: self._ready(start)))
+            await self._runs.run(start._replace(ready=lambda: self._ready(start)))
         except Died as died:
             self.ends.put_nowait(died.cause)
             raise
