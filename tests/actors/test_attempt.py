@@ -90,9 +90,9 @@ async def _cancels_itself() -> str:
 
 async def _nested_timeouts() -> str:
     try:
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(0.7):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.01):
+                async with asyncio.timeout(0.1):
                     await wait_long("inner")
             await wait_long("outer")
     except TimeoutError:
