@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/regrow demo --kill $(ARGS)
 
 test: $(TOOLS)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(TOOLS)
 	$(BIN)/ruff format --check .
