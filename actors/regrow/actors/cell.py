@@ -17,6 +17,7 @@ import structlog
 from regrow.actors.actor import Actor
 from regrow.actors.asks import Asks
 from regrow.actors.attempt import TurnSuspended
+from regrow.actors.crash_reports import Crash
 from regrow.actors.dead_letter import bury
 from regrow.actors.errors import DELETED, LATE, Failure, FoldDiffers, Refused, failure
 from regrow.actors.fold import state_json
@@ -72,6 +73,7 @@ class Surroundings(Protocol):
     def count(self, what: str) -> None: ...
     def failed(self, cell: "Cell", error: Exception, *, given_up: bool) -> int: ...
     def did_well(self, cell: "Cell") -> None: ...
+    def report(self, crash: Crash) -> None: ...
 
 
 class Cell:
@@ -104,6 +106,7 @@ class Cell:
         "port",
         "quarantine",
         "remote_tool",
+        "report",
         "restarts",
         "start",
         "tracer",
@@ -121,6 +124,7 @@ class Cell:
         self.remote_tool = host.remote_tool
         self.port = host.port
         self.count = host.count
+        self.report = host.report
         self.pinned = pinned
         """Whether it lives without mail too."""
         self.cause: Exit | None = None

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import structlog
 
 from regrow.actors.cell import Cell
+from regrow.actors.crash_reports import Crash, CrashReports
 from regrow.actors.errors import CORRUPT, DEFECT, DRIFT, STORE, Drift, Failure, failure
 from regrow.actors.intake import Intake
 from regrow.actors.kind import Kind as Kind
@@ -69,6 +70,7 @@ class Group:
         self._holds = host.holds
         self._calm_s = kind.intensity.per_s + 2 * kind.policy.mend_after_s
         """A failing actor is tried again after ``mend_after_s``: one that has not failed for so long is failing no more."""
+        self._reports = CrashReports()
         self._failures = Failures[Address](kind.intensity, self._calm_s)
         self._tasks: Tasks | None = None
         self.is_open = False
@@ -86,6 +88,7 @@ class Group:
             raise
         finally:
             self._tasks = None
+            self._reports.close()
             self._drop_copies(cause)
 
     async def _act(self, start: Start) -> KindFailing:
@@ -213,6 +216,10 @@ class Group:
             cell.failing = True
             self.judge()
         return row
+
+    def report(self, crash: Crash) -> None:
+        """Says that an attempt at a turn has failed."""
+        self._reports.failed(crash)
 
     def did_well(self, cell: Cell) -> None:
         """One that was failing has ended a turn well."""

@@ -13,6 +13,7 @@ import structlog
 from regrow.actors.actor import Actor, incarnate
 from regrow.actors.asks import Asks
 from regrow.actors.attempt import HandlerCancelled, TurnSuspended, attempt
+from regrow.actors.crash_reports import Crash
 from regrow.actors.dead_letter import bury
 from regrow.actors.dry_run import replay_once
 from regrow.actors.errors import CANCELLED, POISON, TOO_LARGE, Drift, Failure, Refused, failure
@@ -50,6 +51,7 @@ class Activation(Protocol):
 
     def died(self, cause: Exit) -> None: ...
     def failed(self, error: Exception, *, given_up: bool) -> int: ...
+    def report(self, crash: Crash) -> None: ...
     def did_well(self) -> None: ...
     def start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> asyncio.Task[None]: ...
     def remote_tool(self, name: str) -> Remote | None: ...
@@ -140,7 +142,7 @@ class Turns:
                     continue
                 if turn.reason is not None:
                     return await self._end(letter, turn.reason, error)
-                letter, again = await self._failure(letter, error)
+                letter, again = await self._failure(letter, type(message).__name__, error)
                 if not again:
                     return await self.give_up(letter, defect(error))
             else:
@@ -233,7 +235,7 @@ class Turns:
             turn.letter = await self.promote(turn.letter)
         return turn.record(reply, self.position_after(turn.letter))
 
-    async def _failure(self, letter: Letter, error: Exception) -> tuple[Letter, bool]:
+    async def _failure(self, letter: Letter, message: str, error: Exception) -> tuple[Letter, bool]:
         """Records a failed attempt and waits before the next one, if there should be one."""
         policy = self._cell.policy
         opened = self.image.opened or Open(letter)
@@ -241,14 +243,7 @@ class Turns:
         again = tries_again(policy, error, number)
         self._died(Crashed(error))
         row = self._cell.failed(error, given_up=not again)
-        _log.warning(
-            "turn failed",
-            actor=str(self.address),
-            attempt=number,
-            again=again,
-            error=repr(error),
-            exc_info=None if again else error,
-        )
+        self._cell.report(Crash(self.address, message, error, number, again))
         if letter.type == "direct":
             letter = await self.promote(letter)
         try:
@@ -280,7 +275,7 @@ class Turns:
     async def _end(self, letter: Letter, reason: str, error: Exception) -> Letter:
         """The turn of a handler that was cancelled from outside decides nothing but that."""
         log = _log.info if isinstance(error, HandlerCancelled) else _log.warning
-        log("a turn was cancelled", actor=str(self.address), id=letter.id, reason=reason, error=str(error))
+        log("a turn was cancelled", actor=str(self.address), id=letter.id, reason=reason, error=type(error).__name__)
         cancelled = Outcome(failure=failure(CANCELLED, f"the turn was cancelled: {reason}"))
         await self.append(closing(letter, cancelled, self.position_after(letter)))
         return letter
