@@ -288,8 +288,10 @@ class Group:
             cell.died(Crashed(asyncio.CancelledError()))
             cell.forget()
         except Exception as error:  # the supervised edge of the runtime itself: one actor fails, its neighbours do not
-            _log.exception("actor cannot go on; its mail waits", actor=str(cell.address), error=str(error))
             cell.trouble = trouble(error)
+            outage = cell.trouble.kind == STORE  # nothing of the actor's, or of ours: no traceback tells more
+            log = _log.warning if outage else _log.exception
+            log("actor cannot go on; its mail waits", actor=str(cell.address), error=str(error))
             cell.died(Crashed(error))
             self.failed(cell, error, given_up=True)
             asyncio.get_running_loop().call_later(self.policy.mend_after_s, self._mend, cell)

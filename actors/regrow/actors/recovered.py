@@ -91,10 +91,13 @@ async def recover(
     start: Callable[..., asyncio.Task[None]],
 ) -> Recovered:
     """The actor as its log has it now. Raises ``RequestTimeout`` after the policy's time, and what stands in the way of reading."""
+    limit = asyncio.timeout(policy.recovery_timeout_s)
     try:
-        async with asyncio.timeout(policy.recovery_timeout_s):
+        async with limit:
             folded = await _folded(cls, address, log, policy)
     except TimeoutError:
+        if not limit.expired():
+            raise
         raise RequestTimeout(f"the log of {address}", policy.recovery_timeout_s) from None
     return Recovered(cls, address, folded, Writer(log, address, folded, policy, start))
 
