@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from regrow.actors import Actor, Kind, Message, Policy, System, command
-from regrow.actors.errors import AskFailed
 from regrow.actors.crash_reports import Crash, CrashReports
+from regrow.actors.errors import AskFailed
 from regrow.bus import Address, MemoryBus
 from regrow.supervisor import Backoff
 
