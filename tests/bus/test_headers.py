@@ -24,6 +24,15 @@ def test_a_fenced_rollup_replaces_the_subject_only() -> None:
 def test_a_fence_below_zero_is_refused_because_the_server_would_ignore_it(after: int) -> None:
     with pytest.raises(ValueError, match="0 or more"):
         headers.fence(after)
+    with pytest.raises(ValueError, match="0 or more"):
+        headers.fence_on_wire(after)
+
+
+@pytest.mark.parametrize("after", [0, 7, 2**62])
+def test_the_fence_on_the_wire_is_the_fence(after: int) -> None:
+    head = headers.fence_on_wire(after)
+    assert head == f"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {after}\r\n\r\n".encode()
+    assert len(head) == headers.size(headers.fence(after))
 
 
 def test_no_headers_take_no_bytes() -> None:
