@@ -4,42 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.actors.counter import Add, Counter, Total
 
-from regrow.actors import Actor, AskTimeout, Client, Event, Message, System, asking, command, event, query
+from regrow.actors import AskTimeout, Client, System, asking
 from regrow.bus import Address, Box, Bus, MailboxFull, MemoryBus, NoResponder, RequestTimeout
 
 pytestmark = pytest.mark.asyncio
 
 Post = Callable[..., Awaitable[int]]
-
-
-class Add(Message[int]):
-    amount: int
-
-
-class Total(Message[int]):
-    pass
-
-
-class Added(Event):
-    amount: int
-
-
-class Counter(Actor):
-    total: int = 0
-
-    @command
-    async def add(self, msg: Add) -> int:
-        self.emit(Added(amount=msg.amount))
-        return self.total
-
-    @query
-    async def read(self, msg: Total) -> int:
-        return self.total
-
-    @event
-    def added(self, fact: Added) -> None:
-        self.total += fact.amount
 
 
 @pytest.fixture

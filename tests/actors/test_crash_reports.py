@@ -1,6 +1,5 @@
 """Crash reports name what failed and where, never what was said, and many alike are one line."""
 
-import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -68,14 +67,3 @@ async def test_a_report_says_where_and_never_what(logged: list[MutableMapping[st
     ]
     assert said[0]["frames"][-1].endswith(" pay")
     assert SECRET not in str(said)
-
-
-async def test_nothing_is_left_when_it_is_quiet() -> None:
-    reports = CrashReports()
-    reports.failed(crash(1))
-    loop = asyncio.get_running_loop()
-    assert len([each for each in getattr(loop, "_scheduled", ()) if not each.cancelled()]) >= 1
-    reports.close()
-    assert not [
-        each for each in getattr(loop, "_scheduled", ()) if not each.cancelled() and "CrashReports" in repr(each)
-    ]

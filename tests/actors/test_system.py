@@ -6,11 +6,11 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+from tests.actors.counter import Add, Counter, Total
 
 from regrow.actors import (
     Actor,
     DefinitionError,
-    Event,
     Kind,
     LocalSystem,
     Message,
@@ -20,8 +20,6 @@ from regrow.actors import (
     Start,
     System,
     command,
-    event,
-    query,
     tool,
 )
 from regrow.agents.tool_agent import ToolAgent
@@ -34,37 +32,8 @@ pytestmark = pytest.mark.asyncio
 AT_ONCE = Backoff(first_s=0.0)
 
 
-class Add(Message[int]):
-    amount: int
-
-
-class Total(Message[int]):
-    pass
-
-
 class Block(Message[None]):
     how: str
-
-
-class Added(Event):
-    amount: int
-
-
-class Counter(Actor):
-    total: int = 0
-
-    @command
-    async def add(self, msg: Add) -> int:
-        self.emit(Added(amount=msg.amount))
-        return self.total
-
-    @query
-    async def read(self, msg: Total) -> int:
-        return self.total
-
-    @event
-    def added(self, fact: Added) -> None:
-        self.total += fact.amount
 
 
 class Coordinator(Counter):

@@ -33,7 +33,7 @@ def outcomes_at_once() -> Generator[None]:
     async def arrive(self: Journal, position: int) -> None:
         self.give_up(position)
 
-    with patch.object(Journal, "arrive_behind", arrive):
+    with patch.object(Journal, "arrive", arrive):
         yield
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from tests.actors.counter import Add, Added, Counter, Total
 
-from regrow.actors import Actor, Event, Kind, Message, Policy, System, command, event, query, tool
+from regrow.actors import Actor, Event, Kind, Message, Policy, System, command, event, tool
 from regrow.actors.dead_letter import DeadLetters
 from regrow.actors.records import Entry, Record, Steps, Tombstone, Turn
 from regrow.bus import AccessDenied, Address, Box, Bus, PayloadTooLarge, StaleWriter, decode, encode, headers
@@ -23,35 +24,6 @@ OpenBus = Callable[[], Awaitable[Bus]]
 AT_ONCE = Policy(backoff=Backoff(first_s=0.0))
 LARGE, TOO_LARGE_BYTES = 3_000_000, 65 << 20
 PATIENCE_S = 5.0
-
-
-class Add(Message[int]):
-    amount: int
-
-
-class Total(Message[int]):
-    pass
-
-
-class Added(Event):
-    amount: int
-
-
-class Counter(Actor):
-    total: int = 0
-
-    @command
-    async def add(self, msg: Add) -> int:
-        self.emit(Added(amount=msg.amount))
-        return self.total
-
-    @query
-    async def read(self, msg: Total) -> int:
-        return self.total
-
-    @event
-    def added(self, fact: Added) -> None:
-        self.total += fact.amount
 
 
 async def entries(bus: Bus, kind: str, key: str) -> list[Entry]:

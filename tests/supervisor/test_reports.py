@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from tests.supervisor.puppet import AT_ONCE, Puppet, puppets
 
 from regrow.supervisor import ChildSpec, DynamicSupervisor, Intensity, Start, Supervisor
-from regrow.supervisor.reports import WINDOW_S
+from regrow.supervisor.repeats import WINDOW_S
 
 pytestmark = pytest.mark.asyncio
 

@@ -39,7 +39,7 @@ async def cancel_at(turn: Cancellable, position: int, stored: asyncio.Future[Non
         turn.journal.give_up(position)
         return
     with suppress(Drift):  # then the turn ends of that
-        await turn.journal.arrive_behind(position)
+        await turn.journal.arrive(position)
         await _cancel(turn, reason)
 
 

@@ -1,19 +1,17 @@
 """Crash reports of handlers: one log line for an attempt that raised, and one for many that are alike.
 
 A report names the message's type, the class of the error and where it was raised. Never what either says, for that may be a
-user's: the caller, the log and the dead letter have the text. Belongs to one event loop.
+user's: the caller, the log and the dead letter have the text.
 """
 
-import asyncio
 from traceback import StackSummary, walk_tb
 from typing import NamedTuple
 
 import structlog
 
 from regrow.bus import Address
+from regrow.supervisor.repeats import Repeats
 
-WINDOW_S = 1.0
-"""For how long attempts like one that was reported are counted instead."""
 FRAMES = 5
 """Of the traceback, the innermost ones."""
 
@@ -21,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Crash(NamedTuple):
-    """An attempt at a turn that raised. Those of a kind with equal message type, error and ``again`` are alike."""
+    """An attempt at a turn that raised."""
 
     actor: Address
     message: str
@@ -29,61 +27,27 @@ class Crash(NamedTuple):
     error: Exception
     attempt: int
     again: bool
-
-    @property
-    def sort(self) -> tuple[str, type[Exception], bool]:
-        """What is alike has the same."""
-        return self.message, type(self.error), self.again
-
-
-class _Repeats:
-    """How often the same came since the last line about it, and the last of them."""
-
-    def __init__(self, crash: Crash) -> None:
-        self.crash = crash
-        self.count = 0
+    """Whether the turn is tried again."""
 
 
 class CrashReports:
-    """The crash reports of one kind of actors."""
+    """The crash reports of one kind of actors. Those of equal message type, error and ``again`` are alike: the first is said at
+    once, and those that follow within a second are one line with ``repeated`` in it."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, type[Exception], bool], _Repeats] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._repeats: Repeats[Crash] = Repeats(_say)
 
     def failed(self, crash: Crash) -> None:
-        """Reports it at once, or counts it where one like it was reported in the last second."""
-        seen = self._seen.get(crash.sort)
-        if seen is not None:
-            seen.crash, seen.count = crash, seen.count + 1
-            return
-        self._seen[crash.sort] = _Repeats(crash)
-        _say(crash)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(WINDOW_S, self._look)
+        """Reports it, or counts it."""
+        self._repeats.add((crash.message, type(crash.error), crash.again), crash)
 
     def close(self) -> None:
         """Says what was counted; the next one is reported at once."""
-        self._flush()
-        self._seen.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._flush()
-        self._timer = asyncio.get_running_loop().call_later(WINDOW_S, self._look) if self._seen else None
-
-    def _flush(self) -> None:
-        for sort, seen in list(self._seen.items()):
-            if seen.count:
-                _say(seen.crash, repeated=seen.count)
-                seen.count = 0
-            else:
-                del self._seen[sort]
+        self._repeats.close()
 
 
-def _say(crash: Crash, **more: int) -> None:
+def _say(crash: Crash, repeated: int) -> None:
+    more = {"repeated": repeated} if repeated else {}
     _log.warning(
         "turn failed",
         actor=str(crash.actor),

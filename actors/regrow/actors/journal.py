@@ -123,7 +123,7 @@ class Journal:
         elif self.passes(position):
             await asyncio.sleep(0)
         else:
-            await self.arrive_behind(position)
+            await self.arrive(position)
 
     def place(self) -> int:
         """The position of a step whose record is handed to the writer now."""
@@ -140,12 +140,8 @@ class Journal:
         return True
 
     async def arrive(self, position: int) -> None:
-        """Returns when the outcome at this position passes. Raises ``Drift`` when one before it can come no more."""
-        if not self.passes(position):
-            await self.arrive_behind(position)
-
-    async def arrive_behind(self, position: int) -> None:
-        """As ``arrive``, and whoever has seen the outcome before has gone on as far as in a replay.
+        """Returns when the outcome at this position passes, and whoever has seen the one before has gone on as far as in a replay.
+        Raises ``Drift`` when one before it can come no more.
 
         There a step may be asked for late in the time that the outcome before it gives to all, and its outcome is known at once:
         if it is next, the time begins again, for others who had asked before it passed may come later still. So it does here.

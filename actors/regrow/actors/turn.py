@@ -387,7 +387,7 @@ class RunningTurn:
                 raise asyncio.CancelledError from error
             raise
         if not self.journal.passes(position):
-            await self.journal.arrive_behind(position)
+            await self.journal.arrive(position)
         self._office.count("steps_run")
         return outcome
 

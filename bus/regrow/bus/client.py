@@ -12,6 +12,7 @@ from typing import cast
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 OnDenied = Callable[[str], bool]
@@ -130,8 +131,8 @@ def publish_nowait(
     client.stats["out_msgs"] += 1
     client.stats["out_bytes"] += len(body)
     transport = client._transport  # pyright: ignore[reportPrivateUsage]
-    if at_once and not client._pending and transport is not None:  # pyright: ignore[reportPrivateUsage]
-        transport.write(frame)
+    if at_once and not client._pending and type(transport) is TcpTransport:  # pyright: ignore[reportPrivateUsage]
+        transport.write(frame)  # type: ignore[no-untyped-call]  # another kind of transport sends nothing before it is drained
         return True
     client._pending.append(frame)  # pyright: ignore[reportPrivateUsage]
     client._pending_data_size += len(frame)  # pyright: ignore[reportPrivateUsage]
