@@ -72,3 +72,27 @@ def said() -> Callable[..., str]:
         )
 
     return body
+
+
+@pytest.fixture
+def called() -> Callable[..., str]:
+    """Makes the body of a message of Anthropic's that calls the tool with `arguments`, and says `text` before."""
+
+    def body(arguments: object, stop: str | None = "tool_use", text: str = "", **used: int) -> str:
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+        if arguments is not None:
+            content.append({"type": "tool_use", "id": "toolu_1", "name": "count", "input": arguments})
+        return json.dumps(
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": "tiny-1",
+                "content": content,
+                "stop_reason": stop,
+                "stop_sequence": None,
+                "usage": {"input_tokens": 12, "output_tokens": 3, **used},
+            }
+        )
+
+    return body

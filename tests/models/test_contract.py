@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from regrow.models import Completion, Model, OpenAIModel, Prompt, RulesModel, SemanticError, Usage
+from regrow.models import AnthropicModel, Completion, Model, OpenAIModel, Prompt, RulesModel, SemanticError, Usage
 
 pytestmark = pytest.mark.asyncio
 
@@ -53,15 +53,30 @@ def as_a_provider(said: Callable[..., str]) -> Callable[[dict[str, Any]], tuple[
     return answer
 
 
-@pytest_asyncio.fixture(params=["rules", "openai"])
+def as_anthropic(called: Callable[..., str]) -> Callable[[dict[str, Any]], tuple[int, dict[str, str], str]]:
+    """The same tasks behind the Messages API: the task is the name of the tool that must be called."""
+
+    def answer(request: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        inputs = json.loads(request["messages"][-1]["content"])
+        value = RULES[request["tool_choice"]["name"]](**inputs)
+        return 200, {}, called(msgspec.to_builtins({"value": value}))
+
+    return answer
+
+
+@pytest_asyncio.fixture(params=["rules", "openai", "anthropic"])
 async def model(
-    request: pytest.FixtureRequest, serve: Callable[..., str], said: Callable[..., str]
+    request: pytest.FixtureRequest, serve: Callable[..., str], said: Callable[..., str], called: Callable[..., str]
 ) -> AsyncIterator[Model]:
     if request.param == "rules":
         yield RulesModel(RULES)
-        return
-    async with OpenAIModel("tiny", base_url=serve(as_a_provider(said)), api_key="none") as opened:
-        yield opened
+    elif request.param == "openai":
+        async with OpenAIModel("tiny", base_url=serve(as_a_provider(said)), api_key="none") as opened:
+            yield opened
+    else:
+        url = serve(as_anthropic(called)).removesuffix("/v1")
+        async with AnthropicModel("tiny", base_url=url, api_key="none") as anthropic:
+            yield anthropic
 
 
 async def test_it_is_a_model(model: Model) -> None:

@@ -1,5 +1,6 @@
-"""The model port and its providers. `OpenAIModel` needs the extra `openai` when it is made, not before."""
+"""The model port and its providers. `OpenAIModel` and `AnthropicModel` need their extras when they are made, not before."""
 
+from regrow.models.anthropic import AnthropicModel, AnthropicOptions
 from regrow.models.openai import OpenAIModel
 from regrow.models.port import (
     AnswerCut,
@@ -18,6 +19,8 @@ from regrow.models.rules import RulesModel
 
 __all__ = [
     "AnswerCut",
+    "AnthropicModel",
+    "AnthropicOptions",
     "Completion",
     "Model",
     "ModelError",

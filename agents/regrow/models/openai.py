@@ -25,6 +25,7 @@ from regrow.models.port import (
 )
 
 if TYPE_CHECKING:
+    from openai.types import CompletionUsage
     from openai.types.chat import ChatCompletion
 
 T = TypeVar("T")
@@ -98,9 +99,7 @@ class OpenAIModel:
             value = cast(Any, msgspec.json.decode(text, type=answer)).value
         except msgspec.DecodeError as error:
             raise SemanticError(model, text, str(error)) from error
-        used = said.usage
-        usage = Usage(used.prompt_tokens, used.completion_tokens) if used else Usage()
-        return Completion(value, usage, model)
+        return Completion(value, usage_of(said.usage), model)
 
     async def _ask(self, prompt: Prompt, format_wanted: Any) -> "ChatCompletion":
         options = self._options
@@ -139,6 +138,15 @@ class OpenAIModel:
                 raise AnswerCut(model, text, f"it was cut at {self._options.output_tokens_max} tokens")
             case other:
                 raise AnswerCut(model, text, f"it ended with {other!r} and not with 'stop'")
+
+
+def usage_of(counted: "CompletionUsage | None") -> Usage:
+    """What was counted; what was read from the cache is a part of the input."""
+    if counted is None:
+        return Usage()
+    details = counted.prompt_tokens_details
+    cached = details.cached_tokens if details else None
+    return Usage(counted.prompt_tokens, counted.completion_tokens, cached or 0)
 
 
 def response_format(task: str, answer: type[msgspec.Struct]) -> dict[str, Any]:

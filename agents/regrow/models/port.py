@@ -78,10 +78,15 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one call; both 0 where no language model was called or the provider does not count."""
+    """Tokens of one call; all 0 where no language model was called or the provider does not count.
+
+    The two of the cache are a part of the input: they cost another price.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_written_tokens: int = 0
 
 
 class Completion(msgspec.Struct, Generic[T], frozen=True):

@@ -1,0 +1,164 @@
+"""Models behind Anthropic's Messages API.
+
+One request per call and no retries inside, as with every provider here. The answer is asked for as the arguments of
+one tool that the model must call, and is decoded strictly. One client may be used by many tasks at once.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+import msgspec
+
+from regrow.models.openai import response_format
+from regrow.models.port import (
+    AnswerCut,
+    Completion,
+    ModelError,
+    ModelRefused,
+    ModelThrottled,
+    ModelUnreachable,
+    Prompt,
+    SemanticError,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from anthropic.types import Message
+    from anthropic.types import Usage as Counted
+
+T = TypeVar("T")
+
+
+class AnthropicOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How to ask. The defaults suit short structured answers."""
+
+    timeout_s: float = 60.0  # for the whole answer; a model that takes longer for 2,000 tokens is stuck
+    output_tokens_max: int = 2_000  # reached, it is an `AnswerCut`, never a shorter answer
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0 or self.output_tokens_max < 1:
+            raise ValueError("timeout_s and output_tokens_max must be positive")
+
+
+class AnthropicModel:
+    """A model of Anthropic's, or of a server that speaks as theirs; close it, or use it as a context manager."""
+
+    deterministic = False
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        options: AnthropicOptions | None = None,
+    ) -> None:
+        """`base_url` (without `/v1`) and `api_key` default to the SDK's own environment variables.
+
+        Raises `ImportError` without the extra `anthropic`, and `ModelRefused` where no key is found.
+        """
+        try:
+            import anthropic
+        except ImportError as error:
+            raise ImportError("AnthropicModel needs the anthropic package: pip install 'regrow[anthropic]'") from error
+        self._anthropic = anthropic
+        self._model = model
+        self._options = options or AnthropicOptions()
+        self._client = anthropic.AsyncAnthropic(
+            base_url=base_url, api_key=api_key, timeout=self._options.timeout_s, max_retries=0
+        )
+        if self._client.api_key is None and self._client.auth_token is None and self._client.credentials is None:
+            raise ModelRefused(f"{model} cannot be asked: no key is given, nor in ANTHROPIC_API_KEY")
+
+    @property
+    def name(self) -> str:
+        """The model asked for; a completion carries the name that the server gives."""
+        return self._model
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        await self._client.close()
+
+    async def complete(self, prompt: Prompt, returns: type[T]) -> Completion[T]:
+        """The model's answer as a `returns`.
+
+        Raises `SemanticError` where it does not fit, `AnswerCut` where it is not whole, `ModelThrottled`,
+        `ModelUnreachable` or `ModelRefused`.
+        """
+        answer = msgspec.defstruct("Answer", [("value", returns)], forbid_unknown_fields=True)
+        said = await self._ask(prompt, response_format(prompt.task, answer)["json_schema"]["schema"])
+        model = said.model or self._model
+        text = self._arguments(said, model)
+        try:
+            value = cast(Any, msgspec.json.decode(text, type=answer)).value
+        except msgspec.DecodeError as error:
+            raise SemanticError(model, text.decode(), str(error)) from error
+        return Completion(value, usage_of(said.usage), model)
+
+    async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> "Message":
+        try:
+            said = await self._client.messages.create(
+                model=self._model,
+                max_tokens=self._options.output_tokens_max,
+                system=prompt.instructions.strip(),
+                messages=[{"role": "user", "content": prompt.render_inputs()}],
+                tools=[{"name": prompt.task, "description": "Give the answer.", "input_schema": schema}],
+                tool_choice={"type": "tool", "name": prompt.task, "disable_parallel_tool_use": True},
+            )
+        except (self._anthropic.APIError, ValueError) as error:
+            raise model_error(self._model, error) from error
+        # The SDK does not validate: a proxy's page of HTML comes through as a string, a part left out as None.
+        if not isinstance(getattr(said, "content", None), list):
+            raise ModelUnreachable(f"what {self._model} sent is no message")
+        return said
+
+    def _arguments(self, said: "Message", model: str) -> bytes:
+        """The arguments of the tool call, as JSON, of an answer that has come to its end."""
+        text = "".join(block.text for block in said.content if block.type == "text")
+        check_stop(said.stop_reason, model, text, self._options.output_tokens_max)
+        calls = [block.input for block in said.content if block.type == "tool_use"]
+        if len(calls) != 1:
+            raise SemanticError(model, text, f"the tool is to be called once, and was called {len(calls)} times")
+        return msgspec.json.encode(calls[0])
+
+
+def check_stop(reason: str | None, model: str, text: str, output_tokens_max: int) -> None:
+    """Raises `ModelRefused` for a refusal, and `AnswerCut` for whatever else is no end of an answer."""
+    match reason:
+        case "end_turn" | "tool_use" | "stop_sequence":
+            return
+        case "refusal":
+            raise ModelRefused(f"{model} refuses: {text or 'it does not say why'}")
+        case "max_tokens":
+            raise AnswerCut(model, text, f"it was cut at {output_tokens_max} tokens")
+        case other:
+            raise AnswerCut(model, text, f"it ended with {other!r}")
+
+
+def usage_of(counted: "Counted | None") -> Usage:
+    """Anthropic counts what came from the cache and what went into it beside the input; here it is a part of it."""
+    if counted is None:
+        return Usage()
+    read, written = counted.cache_read_input_tokens or 0, counted.cache_creation_input_tokens or 0
+    return Usage(counted.input_tokens + read + written, counted.output_tokens, read, written)
+
+
+def model_error(model: str, error: Exception) -> ModelError:
+    """What to raise from what the SDK raised."""
+    status: int | None = getattr(error, "status_code", None)
+    if status is None or status < 400 or status >= 500 or status in (408, 409):
+        return ModelUnreachable(f"{model} gave no answer: {error}")
+    if status == 429:
+        headers: Mapping[str, str] = cast(Any, error).response.headers
+        return ModelThrottled(f"{model} asks to wait: {error}", _seconds(headers.get("retry-after")))
+    return ModelRefused(f"{model} refuses with {status}: {error}")
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.replace(".", "", 1).isdigit() else None
