@@ -1,6 +1,8 @@
 """The model port and its providers. `OpenAIModel` and `AnthropicModel` need their extras when they are made, not before."""
 
 from regrow.models.anthropic import AnthropicModel, AnthropicOptions
+from regrow.models.conversation import Assistant, Compaction, Conversation, ToolCall, ToolResult, User
+from regrow.models.conversation_rules import check, repaired
 from regrow.models.openai import OpenAIModel
 from regrow.models.port import (
     AnswerCut,
@@ -15,13 +17,17 @@ from regrow.models.port import (
     UnknownTask,
     Usage,
 )
+from regrow.models.rendering import anthropic_messages, openai_messages
 from regrow.models.rules import RulesModel
 
 __all__ = [
     "AnswerCut",
     "AnthropicModel",
     "AnthropicOptions",
+    "Assistant",
+    "Compaction",
     "Completion",
+    "Conversation",
     "Model",
     "ModelError",
     "ModelRefused",
@@ -31,6 +37,13 @@ __all__ = [
     "Prompt",
     "RulesModel",
     "SemanticError",
+    "ToolCall",
+    "ToolResult",
     "UnknownTask",
     "Usage",
+    "User",
+    "anthropic_messages",
+    "check",
+    "openai_messages",
+    "repaired",
 ]
