@@ -20,6 +20,16 @@ from regrow.bus import PayloadTooLarge
         (Policy(), WouldDeadlock("b", ("a",)), 1, False),
         (Policy(), PayloadTooLarge(2, 1), 1, False),
         (Policy(), StepFailed("network", "ConnectionError", "x"), 1, True),
+        (Policy(), StepFailed("throttled", "X", "x"), 1, True),
+        (Policy(), StepFailed("quota", "X", "x"), 1, False),
+        (Policy(), StepFailed("rejected", "X", "x"), 1, False),
+        (
+            Policy(),
+            ExceptionGroup("g", [ValueError("x"), ExceptionGroup("h", [StepFailed("quota", "X", "x")])]),
+            1,
+            False,
+        ),
+        (Policy(), ExceptionGroup("g", [ValueError("x")]), 1, True),
     ],
 )
 def test_a_turn_is_tried_again_unless_that_is_certain_to_fail(

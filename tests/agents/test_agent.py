@@ -3,18 +3,22 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from regrow.agents import ModelPort, agent
-from regrow.agents.agent import ATTEMPTS_MAX, repaired
+from regrow.agents.agent import repaired
 from regrow.models import (
     Completion,
+    ContextUnusable,
     ModelError,
     ModelRefused,
     ModelThrottled,
     ModelUnreachable,
     Prompt,
+    QuotaUsedUp,
     SemanticError,
+    UnknownTask,
     Usage,
 )
 from regrow.supervisor import Backoff
@@ -44,7 +48,7 @@ class Scripted:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "BACKOFF", Backoff(first_s=0))
+    monkeypatch.setattr(agent, "RETRY", msgspec.structs.replace(agent.RETRY, backoff=Backoff(first_s=0)))
 
 
 def unreachable() -> ModelError:
@@ -60,9 +64,10 @@ def misfit() -> ModelError:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("error", [unreachable, throttled, misfit])
-async def test_a_failure_that_may_pass_is_tried_again_up_to_its_limit(error: Callable[[], ModelError]) -> None:
-    attempts_max = ATTEMPTS_MAX[error().kind]
+@pytest.mark.parametrize(("error", "attempts_max"), [(unreachable, 5), (misfit, 3)])
+async def test_a_failure_that_may_pass_is_tried_again_up_to_its_limit(
+    error: Callable[[], ModelError], attempts_max: int
+) -> None:
     model = Scripted([error() for _ in range(attempts_max - 1)])
     assert await ModelPort(model).complete(PROMPT, int) == 7
     assert len(model.asked) == attempts_max
@@ -71,9 +76,26 @@ async def test_a_failure_that_may_pass_is_tried_again_up_to_its_limit(error: Cal
 
 
 @pytest.mark.asyncio
-async def test_a_refusal_is_final() -> None:
-    model = Scripted([ModelRefused("no key")])
-    with pytest.raises(ModelRefused):
+async def test_what_a_throttled_model_and_misfits_cost_leaves_the_other_attempts_as_they_are() -> None:
+    throttling = [throttled() for _ in range(20)]
+    model = Scripted([unreachable(), misfit(), *throttling, *(unreachable() for _ in range(3)), misfit()])
+    assert await ModelPort(model).complete(PROMPT, int) == 7
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_asks_for_more_time_than_there_is_is_not_waited_for() -> None:
+    model = Scripted([ModelThrottled("tomorrow", retry_after_s=86_400.0)])
+    with pytest.raises(ModelThrottled, match="tomorrow"):
+        await ModelPort(model).complete(PROMPT, int)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "error", [ModelRefused("no key"), QuotaUsedUp("pay"), ContextUnusable("long"), UnknownTask("x")]
+)
+async def test_a_refusal_is_final(error: ModelError) -> None:
+    model = Scripted([error])
+    with pytest.raises(type(error)):
         await ModelPort(model).complete(PROMPT, int)
     assert len(model.asked) == 1
 

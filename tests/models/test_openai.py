@@ -10,11 +10,13 @@ import pytest
 
 from regrow.models import (
     AnswerCut,
+    ContextUnusable,
     ModelRefused,
     ModelThrottled,
     ModelUnreachable,
     OpenAIModel,
     Prompt,
+    QuotaUsedUp,
     SemanticError,
     Usage,
 )
@@ -213,8 +215,10 @@ async def test_a_page_of_html_is_an_unreachable_model(serve: Serve) -> None:
         (409, ModelUnreachable),
         (500, ModelUnreachable),
         (503, ModelUnreachable),
-        (529, ModelUnreachable),
+        (529, ModelThrottled),
         (429, ModelThrottled),
+        (402, QuotaUsedUp),
+        (413, ContextUnusable),
     ],
 )
 async def test_a_status_says_what_to_conclude_and_is_asked_once(
@@ -265,7 +269,7 @@ async def test_a_throttled_model_may_say_it_by_a_date(serve: Serve) -> None:
 @pytest.mark.asyncio
 async def test_an_empty_account_is_a_refusal_and_not_a_wait(serve: Serve) -> None:
     async with asked(serve, 429, '{"error": {"message": "pay first", "code": "insufficient_quota"}}') as model:
-        with pytest.raises(ModelRefused, match="pay first"):
+        with pytest.raises(QuotaUsedUp, match="pay first"):
             await model.complete(PROMPT, int)
 
 

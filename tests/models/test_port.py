@@ -3,11 +3,13 @@ import pytest
 
 from regrow.models import (
     AnswerCut,
+    ContextUnusable,
     ModelError,
     ModelRefused,
     ModelThrottled,
     ModelUnreachable,
     Prompt,
+    QuotaUsedUp,
     SemanticError,
     UnknownTask,
 )
@@ -37,7 +39,9 @@ def test_the_text_of_a_prompt_is_the_same_after_it_was_recorded() -> None:
         (AnswerCut("m", "said", "why"), "semantic"),
         (ModelUnreachable("x"), "network"),
         (ModelThrottled("x", 1.0), "throttled"),
-        (ModelRefused("x"), "defect"),
+        (ModelRefused("x"), "rejected"),
+        (QuotaUsedUp("x"), "quota"),
+        (ContextUnusable("x"), "corrupt_context"),
         (UnknownTask("x"), "defect"),
     ],
 )

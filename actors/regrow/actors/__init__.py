@@ -4,6 +4,7 @@ from regrow.actors.actor import Actor
 from regrow.actors.administration import Administration, CancellationWaits, DeletionWaits, NoActor, Purged
 from regrow.actors.application import NoApplication, load_system
 from regrow.actors.checking import Finding, check
+from regrow.actors.classifier import Classifier, classify
 from regrow.actors.client import Client
 from regrow.actors.dead_letter import DeadLetter, DeadLetters, NoDeadLetter, NotReplayable
 from regrow.actors.deadline import timeout
@@ -25,6 +26,8 @@ from regrow.actors.errors import (
     StepFailed,
     WouldDeadlock,
 )
+from regrow.actors.failure_action import Action, GiveUp, Repair, Repeat, RollBack, Wait, action_of
+from regrow.actors.failure_kind import Diagnosis
 from regrow.actors.handler import command, event, query
 from regrow.actors.happening import Recorded
 from regrow.actors.insight import Seen
@@ -49,6 +52,7 @@ from regrow.actors.trace import Traced
 from regrow.actors.upcast import upcast
 
 __all__ = [
+    "Action",
     "Actor",
     "ActorError",
     "ActorStopped",
@@ -57,16 +61,19 @@ __all__ = [
     "AskFailed",
     "AskTimeout",
     "CancellationWaits",
+    "Classifier",
     "Client",
     "DeadLetter",
     "DeadLetters",
     "DefinitionError",
     "DeletionWaits",
+    "Diagnosis",
     "Drift",
     "Event",
     "Failure",
     "Finding",
     "FoldDiffers",
+    "GiveUp",
     "HistoryIncomplete",
     "Kind",
     "KindFailing",
@@ -96,7 +103,10 @@ __all__ = [
     "Recorded",
     "Ref",
     "Refused",
+    "Repair",
+    "Repeat",
     "Retry",
+    "RollBack",
     "Schedule",
     "Seen",
     "Singleton",
@@ -108,8 +118,11 @@ __all__ = [
     "Tool",
     "Traced",
     "Unserved",
+    "Wait",
     "WouldDeadlock",
+    "action_of",
     "check",
+    "classify",
     "command",
     "current_step",
     "event",

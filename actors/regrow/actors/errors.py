@@ -89,12 +89,15 @@ class WouldDeadlock(ActorError):
 class StepFailed(ActorError):
     """A step ended in an error its tool does not declare; the same, live and replayed."""
 
-    def __init__(self, kind: str, error: str, message: str) -> None:
+    def __init__(self, kind: str, error: str, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"{error}: {message}")
         self.kind = kind
+        """What it means: ``network``, ``throttled``, ``rejected`` …, see docs/failures.md."""
         self.error = error
         """The exception's class name."""
         self.message = message
+        self.retry_after_s = retry_after_s
+        """How long the other side asked to wait, seconds; None where it did not."""
 
 
 class OutcomeUnknown(ActorError):
@@ -171,6 +174,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str = ""
     data: dict[str, object] = {}
     args: list[object] = []
+    retry_after_s: float | None = None
+    """How long the other side asked to wait, seconds."""
 
 
 REFUSED = "refused"

@@ -4,7 +4,6 @@ What must be known after a crash is in the log before a body runs, as ``Started`
 a tool that may run only once. Whoever goes on with the turn finds it among what was started and has no outcome.
 """
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -22,7 +21,8 @@ class Desk(Protocol):
     """The running turn, as far as the execution of a step needs it."""
 
     def started(self, key: str) -> Started | None: ...
-    async def note_started(self, entry: Started) -> None: ...
+    async def note_started(self, entry: Started, wait_s: float = 0.0) -> None: ...
+    async def wait_out(self, key: str) -> None: ...
     async def run_body(self, context: StepContext, body: Callable[[StepContext], Awaitable[Outcome]]) -> Outcome: ...
     def now_ms(self) -> int: ...
 
@@ -40,6 +40,8 @@ async def execute(desk: Desk, call: Call, context: StepContext) -> tuple[Outcome
         begun = Started(context.key, call.tool, msgspec.Raw(call.arguments), 1, desk.now_ms(), once=once)
         if once:
             await desk.note_started(begun)
+    else:
+        await desk.wait_out(context.key)
     while True:
         outcome = await desk.run_body(msgspec.structs.replace(context, attempt=begun.attempt), call.run)
         if once and outcome.failure is not None and outcome.failure.kind == TIMEOUT:
@@ -48,12 +50,12 @@ async def execute(desk: Desk, call: Call, context: StepContext) -> tuple[Outcome
         if failed is None or failed.kind == OUTCOME_UNKNOWN:
             return outcome, begun.attempt
         elapsed_s = (desk.now_ms() - begun.since_ms) / 1000
-        wait_s = retry.wait_s(begun.attempt, failed, elapsed_s, random.random())
+        wait_s = retry.wait_s(begun.attempt, failed, elapsed_s, random.random(), begun.apart)
         if wait_s is None:
             return outcome, begun.attempt
-        begun = msgspec.structs.replace(begun, attempt=begun.attempt + 1, failure=failed)
-        await desk.note_started(begun)
-        await asyncio.sleep(wait_s)
+        apart = retry.counted(begun.apart, failed.kind)
+        begun = msgspec.structs.replace(begun, attempt=begun.attempt + 1, failure=failed, apart=apart)
+        await desk.note_started(begun, wait_s)
 
 
 async def _unanswered(desk: Desk, call: Call, context: StepContext, outcome: Outcome, late: Failure) -> Outcome:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from regrow.actors.errors import BUSY, STORE, ActorError
+from regrow.actors.failure_kind import THROTTLED
 from regrow.bus import BusError, Undecodable
 from regrow.supervisor import Intensity, admit
 
 K = TypeVar("K", bound=Hashable)
 
-THROTTLED = "throttled"
-"""The kind of a failure that says: later. Whoever waits gets through."""
 WAITING_ENDS = frozenset((THROTTLED, BUSY, STORE))
 """Kinds of failures that end by waiting: no actor is to blame, and none gets better by a restart."""
 FAILING_MIN = 10

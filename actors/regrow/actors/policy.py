@@ -18,9 +18,11 @@ from regrow.actors.errors import (
     OutcomeUnknown,
     Refused,
     StateChangedOutsideEvent,
+    StepFailed,
     WouldDeadlock,
     failure,
 )
+from regrow.actors.failure_action import GiveUp, action_of
 from regrow.actors.records import Outcome
 from regrow.bus import PayloadTooLarge, encode
 from regrow.supervisor import Backoff, Crashed, decide
@@ -78,10 +80,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 def tries_again(policy: Policy, error: Exception, number: int) -> bool:
     """Whether a turn is attempted once more after its attempt of this number (from 1) ended in this error."""
     return (
-        decide(policy.restart, Crashed(error)) == "restart"
-        and number < policy.attempts_max
-        and not isinstance(error, CERTAIN)
+        decide(policy.restart, Crashed(error)) == "restart" and number < policy.attempts_max and not _is_certain(error)
     )
+
+
+def _is_certain(error: BaseException) -> bool:
+    """Whether it would come again: one of those errors, a step's failure that nothing is done about, a group with one of them."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_certain, cast(BaseExceptionGroup[BaseException], error).exceptions))
+    if isinstance(error, StepFailed):
+        return isinstance(action_of(error.kind), GiveUp)
+    return isinstance(error, CERTAIN)
 
 
 def refusal(no: Refused) -> Outcome:

@@ -99,6 +99,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_fie
     failure: Failure | None = None
     """What the attempt before failed of."""
     once: bool = False
+    apart: dict[str, int] = {}
+    """How many attempts before failed in a way that spends none of the tool's attempts, by kind of failure."""
 
 
 class Steps(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar, cast
 import msgspec
 
 from regrow.actors.arguments import NOT_JSON, encode_arguments, not_json
+from regrow.actors.classifier import Classifier, classify
 from regrow.actors.errors import (
     DEFECT,
     NOT_DONE,
@@ -125,7 +126,7 @@ def value_of(outcome: Outcome, kind: Any, what: str, raises: tuple[type[Exceptio
                 raise _rebuilt(declared, failed)
         if failed.kind == OUTCOME_UNKNOWN:
             raise OutcomeUnknown(*(str(each) for each in failed.args))
-        raise StepFailed(failed.kind, failed.type, failed.message)
+        raise StepFailed(failed.kind, failed.type, failed.message, failed.retry_after_s)
     return decode(outcome.value or msgspec.Raw(b"null"), kind, f"result of {what}")
 
 
@@ -154,7 +155,7 @@ def _misfit(message: str) -> Outcome:
     return Outcome(failure=Failure(DEFECT, 500, message, type="TypeError"))
 
 
-def failure_of(error: Exception, raises: tuple[type[Exception], ...]) -> Failure:
+def failure_of(error: Exception, raises: tuple[type[Exception], ...], means: Classifier = classify) -> Failure:
     """An exception of a tool's body as data; the arguments of a declared one go along, for it is raised again from them.
 
     One of a class below a declared one is raised as the declared one: the handler need not know more.
@@ -162,8 +163,9 @@ def failure_of(error: Exception, raises: tuple[type[Exception], ...]) -> Failure
     for declared in (type(error), *raises):
         if declared in raises and isinstance(error, declared) and _is_json(error.args):
             return Failure(DECLARED, 500, str(error), type=declared.__name__, args=list(error.args))
-    kind = str(getattr(error, "kind", DEFECT))
-    return Failure(DEFECT if kind in _OWN else kind, 500, str(error), type=type(error).__name__)
+    found = means(error)
+    kind = DEFECT if found.kind in _OWN else found.kind
+    return Failure(kind, 500, str(error), type=type(error).__name__, retry_after_s=found.retry_after_s)
 
 
 def _is_json(value: object) -> bool:

@@ -204,7 +204,7 @@ class Tool(Generic[P, R]):
             given = self._decoded(arguments)
             result = await (self._function(**given) if self._is_async else self._plain((), given))
         except Exception as error:  # the edge between a user's tool and the runtime: its failure becomes data
-            return Outcome(failure=failure_of(error, self.raises))
+            return Outcome(failure=failure_of(error, self.raises, self.retry.classifier))
         return outcome_of(result, self.returns, self.name)
 
     def _decoded(self, arguments: bytes) -> dict[str, Any]:

@@ -353,15 +353,20 @@ class RunningTurn:
         if seconds < RECORDED_FROM_S:
             await asyncio.sleep(seconds)
             return Outcome()
-        asks = self._office.asks
-        pending = asks.sleeping(context.key)
-        if pending is None:
-            await self._submit(Slept(context.key, self._office.now_ms() + int(seconds * 1000) + 1))
-            pending = asks.sleeping(context.key)
-            assert pending is not None
-        async with self._office.away():
-            await sleep_on(pending, self.waits, self._office.now_ms)
+        if self._office.asks.sleeping(context.key) is None:
+            await self._submit(self._slept(context.key, seconds))
+        await self.wait_out(context.key)
         return Outcome()
+
+    def _slept(self, key: str, seconds: float) -> Slept:
+        return Slept(key, self._office.now_ms() + int(seconds * 1000) + 1)
+
+    async def wait_out(self, key: str) -> None:
+        """Sleeps the rest of this step's recorded sleep, if there is one; the turn may be suspended meanwhile."""
+        pending = self._office.asks.sleeping(key)
+        if pending is not None:
+            async with self._office.away():
+                await sleep_on(pending, self.waits, self._office.now_ms)
 
     async def _run(self, key: str, call: Call) -> Outcome:
         if self.letter.type == "direct":
@@ -406,9 +411,17 @@ class RunningTurn:
         """The attempt at this step that was under way when the log was last written without its outcome."""
         return self._started.get(key)
 
-    async def note_started(self, entry: Started) -> None:
-        """An attempt at a step, in the log when this returns."""
-        await self._submit(entry)
+    async def note_started(self, entry: Started, wait_s: float = 0.0) -> None:
+        """An attempt at a step, in the log when this returns, and due: from a second on its wait is in the same record.
+
+        Not that of a step that may run only once: found in the log it would be taken for one that has begun.
+        """
+        if wait_s < RECORDED_FROM_S or entry.once:
+            await self._submit(entry)
+            await asyncio.sleep(wait_s)
+        else:
+            await self._submit(entry, self._slept(entry.key, wait_s))
+            await self.wait_out(entry.key)
 
     def now_ms(self) -> int:
         """Milliseconds since 1970."""
@@ -450,15 +463,15 @@ class RunningTurn:
             except asyncio.CancelledError:
                 continue
 
-    def _submit(self, entry: Entry) -> asyncio.Future[None]:
-        """Hands an entry to the writer, after the turn's beginning where that is not in the log yet."""
+    def _submit(self, *entries: Entry) -> asyncio.Future[None]:
+        """Hands entries of one record to the writer, after the turn's beginning where that is not in the log yet."""
         if self.journal.closed:
             raise asyncio.CancelledError
         alone = not self.journal.lineage.family
         if self._begun:
-            return self._office.submit(entry, at_once=alone)
+            return self._office.submit(*entries, at_once=alone)
         self._begun = True
-        return self._office.submit(Begun(self.letter), entry, at_once=alone)
+        return self._office.submit(Begun(self.letter), *entries, at_once=alone)
 
     def _begin_anew(self, entry: Checkpoint) -> None:
         self._checkpoint = entry.state

@@ -3,20 +3,22 @@
 import asyncio
 import itertools
 import random
+import time
 from typing import Any, TypeVar
 
 import msgspec
 
-from regrow.actors import Actor, step
-from regrow.models import Completion, Model, ModelError, ModelThrottled, Prompt, SemanticError
+from regrow.actors import Actor, GiveUp, Retry, step
+from regrow.actors.errors import DEFECT
+from regrow.actors.step import failure_of
+from regrow.models import Completion, Model, ModelError, Prompt, SemanticError
 from regrow.supervisor import Backoff
 
 T = TypeVar("T")
 
-ATTEMPTS_MAX = {"network": 5, "throttled": 8, "semantic": 3}
-"""How often a model is asked, by the kind of failure; of any other kind the first failure is final."""
-BACKOFF = Backoff(first_s=0.5, max_s=30.0)
-"""Between attempts where the provider does not say how long to wait: some 8 s in all for a model that cannot be reached."""
+RETRY = Retry(attempts=5, backoff=Backoff(first_s=0.5, max_s=30.0), on={DEFECT: GiveUp()})
+"""How a model is asked again: some 8 s in all for one that cannot be reached, three times for an answer that fits, and as long
+as the provider wants while it says "later"."""
 
 
 class ModelPort:
@@ -34,7 +36,7 @@ class ModelPort:
         """The model's answer as a ``returns``, recorded with the prompt, its usage and the model's name.
 
         A failure that may pass is tried again first, an answer that does not fit with the reason added to the prompt. Raises
-        ``StepFailed`` whose ``kind`` says what went wrong: ``semantic``, ``network``, ``throttled`` or ``defect``.
+        ``StepFailed`` whose ``kind`` says what went wrong: ``semantic``, ``network``, ``throttled``, ``quota``, ``rejected`` …
         """
         answer: Any = Completion  # indexed by a value, which no checker reads as a type
         completion: Completion[T] = await step(
@@ -47,18 +49,20 @@ class ModelPort:
         return completion.value
 
     async def _answer(self, prompt: Prompt, returns: type[T]) -> Completion[T]:
-        asked = prompt
+        asked, apart, began_s = prompt, dict[str, int](), time.monotonic()
         for attempt in itertools.count(1):
             try:
                 return await self._model.complete(asked, returns)
             except ModelError as error:
-                certain = self._model.deterministic and isinstance(error, SemanticError)
-                if certain or attempt >= ATTEMPTS_MAX.get(error.kind, 1):
+                failed = failure_of(error, ())
+                wait_s = RETRY.wait_s(attempt, failed, time.monotonic() - began_s, random.random(), apart)
+                if wait_s is None or (self._model.deterministic and isinstance(error, SemanticError)):
                     raise
+                apart = RETRY.counted(apart, failed.kind)
                 if isinstance(error, SemanticError):
                     asked = repaired(prompt, error)
-                    continue
-                await asyncio.sleep(_pause_s(error, attempt))
+                else:
+                    await asyncio.sleep(wait_s)
         raise AssertionError("an attempt returns or raises")
 
 
@@ -76,9 +80,3 @@ def repaired(prompt: Prompt, error: SemanticError) -> Prompt:
     """The prompt once more, with the validator's words about the last answer."""
     said = f"{prompt.instructions}\n\nYour last answer did not fit: {error.why}. Answer again, so that it fits."
     return msgspec.structs.replace(prompt, instructions=said)
-
-
-def _pause_s(error: ModelError, attempt: int) -> float:
-    if isinstance(error, ModelThrottled) and error.retry_after_s is not None:
-        return error.retry_after_s
-    return BACKOFF.delay_s(attempt - 1, random.random())

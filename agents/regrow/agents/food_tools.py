@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from regrow.actors import Retry, tool
+from regrow.actors import Repeat, Retry, tool
+from regrow.actors.failure_kind import INFRASTRUCTURE
 from regrow.actors.witness import witness
 from regrow.agents import nutrition, portion, recommend, verify
 from regrow.agents.card import Alternative, Candidate, ProductCard, card_bytes
@@ -40,7 +41,7 @@ CALL_S = 10.0
 """How long a call waits for a tool agent, seconds; most take a millisecond, the first statistics of a large category a second."""
 AGAIN = Retry(attempts=3)
 """For what a tool agent serves: its process may die in the middle of a call. These tools only read, so they may run again."""
-WRITING = Retry(attempts=1_000)
+WRITING = Retry(attempts=1_000, on={INFRASTRUCTURE: Repeat()})
 """For what writes to the catalogue: it fails for want of space or for its lock, which others have to mend, and may be repeated."""
 
 

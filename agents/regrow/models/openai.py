@@ -5,19 +5,15 @@ answer is asked for by JSON schema and decoded strictly; half an answer is never
 be used by many tasks at once.
 """
 
-import email.utils
-import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
+from regrow.models.diagnosis import model_error
 from regrow.models.port import (
     AnswerCut,
     Completion,
-    ModelError,
     ModelRefused,
-    ModelThrottled,
     ModelUnreachable,
     Prompt,
     SemanticError,
@@ -114,12 +110,8 @@ class OpenAIModel:
                 max_completion_tokens=options.output_tokens_max,
                 temperature=self._openai.omit if options.temperature is None else options.temperature,
             )
-        except self._openai.APIStatusError as error:
-            raise _by_status(self._model, error.status_code, error.code, str(error), error.response.headers) from error
-        except self._openai.APIConnectionError as error:
-            raise ModelUnreachable(f"{self._model} did not answer: {error}") from error
         except (self._openai.APIError, ValueError) as error:
-            raise ModelUnreachable(f"what {self._model} sent is no answer: {error}") from error
+            raise model_error(self._model, error) from error
         # The SDK does not validate: a proxy's page of HTML comes through as a string, a part left out as None.
         if not getattr(said, "choices", None) or said.choices[0].message is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise ModelUnreachable(f"what {self._model} sent is no chat completion")
@@ -199,31 +191,3 @@ def _may_be_strict(schema: Any) -> bool:
     fields = cast(dict[str, Any], schema)
     free = fields.get("type") == "object" and fields.get("additionalProperties") is not False
     return not free and "prefixItems" not in fields and all(_may_be_strict(value) for value in fields.values())
-
-
-def _by_status(model: str, status: int, code: str | None, said: str, headers: Mapping[str, str]) -> ModelError:
-    if status == 429 and code != "insufficient_quota":  # an empty account stays empty, however long one waits
-        return ModelThrottled(f"{model} asks to wait: {said}", _retry_after_s(headers))
-    if status >= 500 or status in (408, 409):
-        return ModelUnreachable(f"{model} failed with {status}: {said}")
-    return ModelRefused(f"{model} refuses with {status}: {said}")
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: `retry-after-ms`, else `retry-after` in seconds or as a date (RFC 9110, 10.2.3)."""
-    try:
-        if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
-        if after := headers.get("retry-after"):
-            return max(0.0, float(after) if _is_number(after) else _from_now_s(after))
-    except ValueError:
-        return None
-    return None
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit()
-
-
-def _from_now_s(date: str) -> float:
-    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()

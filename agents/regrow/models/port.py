@@ -52,6 +52,20 @@ class ModelThrottled(ModelError):
 class ModelRefused(ModelError):
     """The provider will not serve this request (a 4xx, a missing key): another attempt changes nothing."""
 
+    kind = "rejected"
+
+
+class QuotaUsedUp(ModelRefused):
+    """What was paid for is used up: it stays so, however long one waits."""
+
+    kind = "quota"
+
+
+class ContextUnusable(ModelRefused):
+    """What was said so far is too long for the model: the same cannot be asked again, something shorter can."""
+
+    kind = "corrupt_context"
+
 
 class UnknownTask(ModelError, LookupError):
     """These rules have no function for the task of the prompt."""

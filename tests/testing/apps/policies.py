@@ -13,6 +13,7 @@ from regrow.actors import (
     NotDone,
     Policy,
     Retry,
+    StepFailed,
     System,
     command,
     current_step,
@@ -54,8 +55,10 @@ async def pay(order: str) -> int:
 @tool(retry=Retry(attempts=4, backoff=Backoff(first_s=1.0)))
 async def weigh(part: int) -> int:
     context = current_step()
-    if context is None or context.attempt < 3:
+    if context is None or context.attempt < 2:
         raise ConnectionError("try again")
+    if context.attempt == 2:
+        raise StepFailed("throttled", "Busy", "later", retry_after_s=3.0)
     return part
 
 
