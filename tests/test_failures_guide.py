@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from regrow.actors import Retry, action_of
+from regrow.actors import Repeat, Retry, action_of
 from regrow.actors.failure_action import ACTIONS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "failures.md").read_text(encoding="utf-8")
@@ -43,4 +43,4 @@ def test_the_snippet_s_rule_and_table_are_those_of_its_tool() -> None:
     exec(compile(found[1], "brewing.py", "exec"), module)
     retry: Retry = module["brew"].retry
     assert retry.classifier(module["TooHot"]()).retry_after_s == 30.0
-    assert retry.action_of("network") == action_of("infrastructure").__class__(attempts=20)
+    assert retry.action_of("network") == Repeat(attempts=20)

@@ -41,6 +41,10 @@ class Answered(Exception):
         vars(self).update(fields)
 
 
+class OfAiohttp(Answered):
+    __module__ = "aiohttp.client_exceptions"
+
+
 class Unread:
     status_code = 429
 
@@ -123,7 +127,9 @@ def caused_by(cause: BaseException | None, depth: int = 1) -> Exception:
         # other clients of HTTP
         (urllib.error.HTTPError("u", 503, "x", Headers(), None), "network"),
         (urllib.error.URLError("unreachable"), "network"),
-        (Answered(status=404), "rejected"),
+        (OfAiohttp(status=404), "rejected"),
+        (Answered(status=404), "defect"),
+        (Answered(code=404), "defect"),
         (Answered(status_code=429, body={"code": "insufficient_quota"}), "quota"),
         (Answered(response=Unread()), "throttled"),
         (Answered(response=Read(b'{"error": {"code": "insufficient_quota"}}')), "quota"),
@@ -189,7 +195,9 @@ def test_a_process_that_a_signal_ended_is_no_fault_of_the_call() -> None:
         (StepFailed("throttled", "X", "x", 2.5), 2.5),
         (StepFailed("throttled", "X", "x"), None),
         (Answered(response=Read(b"")), 2.0),
-        (Answered(status=429, headers={"retry-after": "4"}), 4.0),
+        (OfAiohttp(status=429, headers={"retry-after": "4"}), 4.0),
+        (Answered(status_code=429, headers={"retry-after": 4}), 4.0),
+        (Answered(status_code=429, headers=["retry-after"]), None),
         (of_group(StepFailed("throttled", "X", "x", 2.5), StepFailed("throttled", "X", "x", 9.0)), 9.0),
         (caused_by(Answered(response=Read(b""))), 2.0),
     ],

@@ -159,7 +159,7 @@ async def test_a_page_of_html_is_an_unreachable_model(serve: Serve) -> None:
         (429, ModelThrottled),
         (500, ModelUnreachable),
         (503, ModelUnreachable),
-        (529, ModelUnreachable),
+        (529, ModelThrottled),
     ],
 )
 async def test_a_status_says_what_to_conclude_and_is_asked_once(

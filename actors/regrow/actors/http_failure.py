@@ -38,6 +38,8 @@ STATUSES = {402: QUOTA, 408: NETWORK, 425: NETWORK, 429: THROTTLED, 501: REJECTE
 MODEL_STATUSES = {409: NETWORK, 413: CORRUPT_CONTEXT}
 """The same for model providers: their 409 is a lock that was not got in time, their 413 a conversation that is too long."""
 MODELS = ("openai", "anthropic")
+STATUS_NAMES = {"aiohttp": "status", "urllib": "code", "nats": "code"}
+"""What an exception calls its status, by its package; NATS answers with those of HTTP."""
 BODY_BYTES_MAX = 65_536
 """No larger body of a failed request is looked into."""
 
@@ -81,8 +83,12 @@ def kind_of(status: int, codes: tuple[str, ...], *, is_model: bool, says_when: b
 
 
 def _status(error: BaseException, response: Any) -> int | None:
-    """As httpx, requests, openai, anthropic and many others have it, as aiohttp has it, as urllib has it."""
-    for holder, name in ((error, "status_code"), (response, "status_code"), (error, "status"), (error, "code")):
+    """Many clients call it ``status_code``, of the exception or of its response; some have names of their own."""
+    for holder, name in (
+        (error, "status_code"),
+        (response, "status_code"),
+        (error, STATUS_NAMES.get(_package(error), "")),
+    ):
         found: Any = getattr(holder, name, None)
         if isinstance(found, int) and 100 <= found < 600:
             return found

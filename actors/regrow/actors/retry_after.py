@@ -17,7 +17,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     ``retry-after-ms`` counts before ``retry-after`` (seconds or a date, RFC 9110, 10.2.3), and both before the resets of the
     rate limits that have nothing left: OpenAI tells theirs as a duration, Anthropic as an instant. ``now_s``: seconds since 1970.
     """
-    given = {name.lower(): value.strip() for name, value in headers.items()}
+    given = {str(name).lower(): str(value).strip() for name, value in headers.items()}
     if (ms := number(given.get("retry-after-ms", ""))) is not None:
         return ms / 1000
     if after := given.get("retry-after"):

@@ -4,18 +4,16 @@ One request per call and no retries inside, as with every provider here. The ans
 one tool that the model must call, and is decoded strictly. One client may be used by many tasks at once.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
+from regrow.models.diagnosis import model_error
 from regrow.models.openai import response_format
 from regrow.models.port import (
     AnswerCut,
     Completion,
-    ModelError,
     ModelRefused,
-    ModelThrottled,
     ModelUnreachable,
     Prompt,
     SemanticError,
@@ -147,18 +145,3 @@ def usage_of(counted: "Counted | None") -> Usage:
         return Usage()
     read, written = counted.cache_read_input_tokens or 0, counted.cache_creation_input_tokens or 0
     return Usage(counted.input_tokens + read + written, counted.output_tokens, read, written)
-
-
-def model_error(model: str, error: Exception) -> ModelError:
-    """What to raise from what the SDK raised."""
-    status: int | None = getattr(error, "status_code", None)
-    if status is None or status < 400 or status >= 500 or status in (408, 409):
-        return ModelUnreachable(f"{model} gave no answer: {error}")
-    if status == 429:
-        headers: Mapping[str, str] = cast(Any, error).response.headers
-        return ModelThrottled(f"{model} asks to wait: {error}", _seconds(headers.get("retry-after")))
-    return ModelRefused(f"{model} refuses with {status}: {error}")
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.replace(".", "", 1).isdigit() else None
