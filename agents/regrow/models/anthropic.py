@@ -4,10 +4,12 @@ One request per call and no retries inside, as with every provider here. The ans
 one tool that the model must call, and is decoded strictly. One client may be used by many tasks at once.
 """
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
+from regrow.models.conversation import Conversation
 from regrow.models.diagnosis import model_error
 from regrow.models.openai import response_format
 from regrow.models.port import (
@@ -19,9 +21,10 @@ from regrow.models.port import (
     SemanticError,
     Usage,
 )
+from regrow.models.rendering import anthropic_messages
 
 if TYPE_CHECKING:
-    from anthropic.types import Message
+    from anthropic.types import Message, RawMessageStreamEvent
     from anthropic.types import Usage as Counted
 
 T = TypeVar("T")
@@ -57,9 +60,11 @@ class AnthropicModel:
         """
         try:
             import anthropic
+            import httpx2  # what the SDK asks by; a stream that is cut raises its errors as they are
         except ImportError as error:
             raise ImportError("AnthropicModel needs the anthropic package: pip install 'regrow[anthropic]'") from error
         self._anthropic = anthropic
+        self._broken = httpx2.RequestError
         self._model = model
         self._options = options or AnthropicOptions()
         self._client = anthropic.AsyncAnthropic(
@@ -99,6 +104,30 @@ class AnthropicModel:
             raise SemanticError(model, text.decode(), str(error)) from error
         return Completion(value, usage_of(said.usage), model)
 
+    async def stream(self, conversation: Conversation) -> AsyncGenerator[str | Completion[str], None]:
+        """The answer in words, piece by piece as it comes, and as the last item the whole of it as a `Completion`.
+
+        The completion comes only where the provider has said why the model stopped: a stream that breaks off, which the SDK
+        passes over in silence, raises `ModelUnreachable`. Otherwise it raises as `complete` does, at any item. Iterate it
+        inside `contextlib.aclosing`, and the connection is closed as soon as you leave.
+        """
+        heard = _Heard(self._model)
+        try:
+            events = await self._client.messages.create(
+                model=self._model,
+                max_tokens=self._options.output_tokens_max,
+                system=conversation.system or self._anthropic.omit,
+                messages=cast(Any, anthropic_messages(conversation)),
+                stream=True,
+            )
+            async with events:
+                async for event in events:
+                    if piece := heard.take(event):
+                        yield piece
+        except (self._anthropic.APIError, self._broken, ValueError) as error:
+            raise model_error(self._model, error) from error
+        yield heard.completion(self._options.output_tokens_max)
+
     async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> "Message":
         try:
             said = await self._client.messages.create(
@@ -124,6 +153,45 @@ class AnthropicModel:
         if len(calls) != 1:
             raise SemanticError(model, text, f"the tool is to be called once, and was called {len(calls)} times")
         return msgspec.json.encode(calls[0])
+
+
+class _Heard:
+    """What was heard of a stream so far."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._text = ""
+        self._stop: str | None = None
+        self._usage = Usage()
+
+    def take(self, event: "RawMessageStreamEvent") -> str:
+        """What the event adds to the text. The SDK does not validate: it may be anything that JSON can say."""
+        try:
+            return self._take(event)
+        except (AttributeError, TypeError) as error:
+            raise ModelUnreachable(f"what {self._model} sent is no event of a message") from error
+
+    def _take(self, event: "RawMessageStreamEvent") -> str:
+        match event.type:
+            case "message_start":
+                self._model = event.message.model or self._model
+                self._usage = usage_of(event.message.usage)
+            case "content_block_delta" if event.delta.type == "text_delta":
+                self._text += event.delta.text
+                return event.delta.text
+            case "message_delta":
+                self._stop = event.delta.stop_reason or self._stop
+                self._usage = msgspec.structs.replace(self._usage, output_tokens=event.usage.output_tokens)
+            case _:
+                pass
+        return ""
+
+    def completion(self, output_tokens_max: int) -> Completion[str]:
+        """The whole, if its end was heard."""
+        if self._stop is None:
+            raise ModelUnreachable(f"{self._model} broke off after {len(self._text)} characters, without a stop reason")
+        check_stop(self._stop, self._model, self._text, output_tokens_max)
+        return Completion(self._text, self._usage, self._model)
 
 
 def check_stop(reason: str | None, model: str, text: str, output_tokens_max: int) -> None:

@@ -5,10 +5,12 @@ answer is asked for by JSON schema and decoded strictly; half an answer is never
 be used by many tasks at once.
 """
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
+from regrow.models.conversation import Conversation
 from regrow.models.diagnosis import model_error
 from regrow.models.port import (
     AnswerCut,
@@ -19,10 +21,11 @@ from regrow.models.port import (
     SemanticError,
     Usage,
 )
+from regrow.models.rendering import openai_messages
 
 if TYPE_CHECKING:
     from openai.types import CompletionUsage
-    from openai.types.chat import ChatCompletion
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 T = TypeVar("T")
 
@@ -97,6 +100,32 @@ class OpenAIModel:
             raise SemanticError(model, text, str(error)) from error
         return Completion(value, usage_of(said.usage), model)
 
+    async def stream(self, conversation: Conversation) -> AsyncGenerator[str | Completion[str], None]:
+        """The answer in words, piece by piece as it comes, and as the last item the whole of it as a `Completion`.
+
+        The completion comes only where the provider has said that this is the end: a stream that breaks off, which the SDK
+        passes over in silence, raises `ModelUnreachable`. Otherwise it raises as `complete` does, at any item. Iterate it
+        inside `contextlib.aclosing`, and the connection is closed as soon as you leave.
+        """
+        heard = _Heard(self._model)
+        options = self._options
+        try:
+            chunks = await self._client.chat.completions.create(
+                model=self._model,
+                messages=cast(Any, openai_messages(conversation)),
+                stream=True,
+                stream_options={"include_usage": True},
+                max_completion_tokens=options.output_tokens_max,
+                temperature=self._openai.omit if options.temperature is None else options.temperature,
+            )
+            async with chunks:
+                async for chunk in chunks:
+                    if piece := heard.take(chunk):
+                        yield piece
+        except (self._openai.APIError, ValueError) as error:
+            raise model_error(self._model, error) from error
+        yield heard.completion(options.output_tokens_max)
+
     async def _ask(self, prompt: Prompt, format_wanted: Any) -> "ChatCompletion":
         options = self._options
         try:
@@ -123,13 +152,58 @@ class OpenAIModel:
         text = choice.message.content or ""
         if choice.message.refusal:
             raise ModelRefused(f"{model} refuses: {choice.message.refusal}")
-        match choice.finish_reason:
-            case "stop":
-                return text
-            case "length":
-                raise AnswerCut(model, text, f"it was cut at {self._options.output_tokens_max} tokens")
-            case other:
-                raise AnswerCut(model, text, f"it ended with {other!r} and not with 'stop'")
+        check_finish(choice.finish_reason, model, text, self._options.output_tokens_max)
+        return text
+
+
+class _Heard:
+    """What was heard of a stream so far."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.text = ""
+        self._refusal = ""
+        self._finish: str | None = None
+        self._counted: CompletionUsage | None = None
+
+    def take(self, chunk: "ChatCompletionChunk") -> str:
+        """What the chunk adds to the text. The SDK does not validate: it may be anything that JSON can say."""
+        try:
+            return self._take(chunk)
+        except (AttributeError, TypeError) as error:
+            raise ModelUnreachable(f"what {self.model} sent is no chunk of a chat completion") from error
+
+    def _take(self, chunk: "ChatCompletionChunk") -> str:
+        self.model = chunk.model or self.model
+        self._counted = chunk.usage or self._counted
+        if not chunk.choices:  # the last one, with the usage
+            return ""
+        choice = chunk.choices[0]
+        self._finish = choice.finish_reason or self._finish
+        self._refusal += choice.delta.refusal or ""
+        piece = choice.delta.content or ""
+        self.text += piece
+        return piece
+
+    def completion(self, output_tokens_max: int) -> Completion[str]:
+        """The whole, if its end was heard."""
+        if self._finish is None:
+            raise ModelUnreachable(f"{self.model} broke off after {len(self.text)} characters, without a finish reason")
+        if self._refusal:
+            raise ModelRefused(f"{self.model} refuses: {self._refusal}")
+        check_finish(self._finish, self.model, self.text, output_tokens_max)
+        return Completion(self.text, usage_of(self._counted), self.model)
+
+
+def check_finish(reason: str | None, model: str, text: str, output_tokens_max: int) -> None:
+    """Raises `AnswerCut` for whatever is no end of an answer."""
+    match reason:
+        case "stop":
+            return
+        case "length":
+            raise AnswerCut(model, text, f"it was cut at {output_tokens_max} tokens")
+        case other:
+            raise AnswerCut(model, text, f"it ended with {other!r} and not with 'stop'")
 
 
 def usage_of(counted: "CompletionUsage | None") -> Usage:
