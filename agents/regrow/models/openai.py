@@ -160,8 +160,8 @@ class _Heard:
     """What was heard of a stream so far."""
 
     def __init__(self, model: str) -> None:
-        self.model = model
-        self.text = ""
+        self._model = model
+        self._text = ""
         self._refusal = ""
         self._finish: str | None = None
         self._counted: CompletionUsage | None = None
@@ -171,10 +171,10 @@ class _Heard:
         try:
             return self._take(chunk)
         except (AttributeError, TypeError) as error:
-            raise ModelUnreachable(f"what {self.model} sent is no chunk of a chat completion") from error
+            raise ModelUnreachable(f"what {self._model} sent is no chunk of a chat completion") from error
 
     def _take(self, chunk: "ChatCompletionChunk") -> str:
-        self.model = chunk.model or self.model
+        self._model = chunk.model or self._model
         self._counted = chunk.usage or self._counted
         if not chunk.choices:  # the last one, with the usage
             return ""
@@ -182,17 +182,17 @@ class _Heard:
         self._finish = choice.finish_reason or self._finish
         self._refusal += choice.delta.refusal or ""
         piece = choice.delta.content or ""
-        self.text += piece
+        self._text += piece
         return piece
 
     def completion(self, output_tokens_max: int) -> Completion[str]:
         """The whole, if its end was heard."""
         if self._finish is None:
-            raise ModelUnreachable(f"{self.model} broke off after {len(self.text)} characters, without a finish reason")
+            raise ModelUnreachable(f"{self._model} broke off after {len(self._text)} characters, without a finish reason")
         if self._refusal:
-            raise ModelRefused(f"{self.model} refuses: {self._refusal}")
-        check_finish(self._finish, self.model, self.text, output_tokens_max)
-        return Completion(self.text, usage_of(self._counted), self.model)
+            raise ModelRefused(f"{self._model} refuses: {self._refusal}")
+        check_finish(self._finish, self._model, self._text, output_tokens_max)
+        return Completion(self._text, usage_of(self._counted), self._model)
 
 
 def check_finish(reason: str | None, model: str, text: str, output_tokens_max: int) -> None:
