@@ -188,7 +188,9 @@ class _Heard:
     def completion(self, output_tokens_max: int) -> Completion[str]:
         """The whole, if its end was heard."""
         if self._finish is None:
-            raise ModelUnreachable(f"{self._model} broke off after {len(self._text)} characters, without a finish reason")
+            raise ModelUnreachable(
+                f"{self._model} broke off after {len(self._text)} characters, without a finish reason"
+            )
         if self._refusal:
             raise ModelRefused(f"{self._model} refuses: {self._refusal}")
         check_finish(self._finish, self._model, self._text, output_tokens_max)
