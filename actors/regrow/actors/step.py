@@ -21,7 +21,7 @@ from regrow.actors.errors import (
 )
 from regrow.actors.lineage import track_again, untrack
 from regrow.actors.records import Outcome, Step
-from regrow.actors.retry import DECLARED, Retry
+from regrow.actors.retry import DECLARED, NO_RETRY, Retry
 from regrow.bus import Undecodable, decode, encode
 
 
@@ -210,12 +210,14 @@ async def step(
     *,
     pure: bool = False,
     key: str = "",
+    retry: Retry = NO_RETRY,
 ) -> Any:
     """The result of any outside call, made a step of the running handler; outside a handler the call is just made.
 
     ``name`` and ``arguments`` (JSON) identify it, or ``name`` and ``key`` where one is given: equal calls that are open in two
     tasks at once need one each. ``returns`` is the type of its recorded result; one that does not fit it is a failure. Whatever
-    the body raises reaches the handler as ``StepFailed``; an exception with a ``kind`` attribute keeps its kind of failure.
+    the body raises reaches the handler as ``StepFailed``, after ``retry``, by default at once; an exception with a ``kind``
+    attribute keeps its kind of failure.
     """
     handler = current_handler()
     if handler is None:
@@ -225,8 +227,9 @@ async def step(
         try:
             result = await body()
         except Exception as error:  # the edge between a user's call and the runtime: its failure becomes data
-            return Outcome(failure=failure_of(error, ()))
+            return Outcome(failure=failure_of(error, (), retry.classifier))
         return outcome_of(result, returns, name)
 
-    call = Call(name, encode_arguments(arguments, name), run, pure, key)
+    care = Care(retry) if retry.attempts > 1 else None
+    call = Call(name, encode_arguments(arguments, name), run, pure, key, care)
     return value_of(await handler.step(call), returns, name)

@@ -1,24 +1,21 @@
 """Agents: durable actors that talk to a model. Each model call is a step: recorded once, never paid for again."""
 
-import asyncio
-import itertools
-import random
-import time
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from regrow.actors import Actor, GiveUp, Retry, step
+from regrow.actors import Actor, GiveUp, Repair, Retry, step
 from regrow.actors.errors import DEFECT
-from regrow.actors.step import failure_of
-from regrow.models import Completion, Model, ModelError, Prompt, SemanticError
+from regrow.actors.failure_kind import SEMANTIC
+from regrow.models import Completion, Model, Prompt, SemanticError
 from regrow.supervisor import Backoff
 
 T = TypeVar("T")
 
-RETRY = Retry(attempts=5, backoff=Backoff(first_s=0.5, max_s=30.0), on={DEFECT: GiveUp()})
-"""How a model is asked again: some 8 s in all for one that cannot be reached, three times for an answer that fits, and as long
-as the provider wants while it says "later"."""
+RETRY = Retry(attempts=5, backoff=Backoff(first_s=0.5, max_s=30.0), on={DEFECT: GiveUp(), SEMANTIC: GiveUp()})
+"""How a step asks its model again: some 8 s in all for one that cannot be reached, and as long as the provider wants while it
+says "later". An answer that does not fit is repaired within the attempt."""
+REPAIR = Repair()
 
 
 class ModelPort:
@@ -42,28 +39,33 @@ class ModelPort:
         completion: Completion[T] = await step(
             f"model.{prompt.task}",
             {"prompt": prompt, "returns": returns.__name__},
-            lambda: self._answer(prompt, returns),
+            Asking(self._model, prompt, returns).answer,
             answer[returns],
             pure=self._model.deterministic,
+            retry=RETRY,
         )
         return completion.value
 
-    async def _answer(self, prompt: Prompt, returns: type[T]) -> Completion[T]:
-        asked, apart, began_s = prompt, dict[str, int](), time.monotonic()
-        for attempt in itertools.count(1):
+
+class Asking(Generic[T]):
+    """One question to a model, over all attempts at its step in this process: what was said about its answers goes along."""
+
+    def __init__(self, model: Model, prompt: Prompt, returns: type[T]) -> None:
+        self._model = model
+        self._prompt = self._asked = prompt
+        self._returns = returns
+        self._misfits = 0
+
+    async def answer(self) -> Completion[T]:
+        """What fits; raises a ``ModelError``."""
+        while True:
             try:
-                return await self._model.complete(asked, returns)
-            except ModelError as error:
-                failed = failure_of(error, ())
-                wait_s = RETRY.wait_s(attempt, failed, time.monotonic() - began_s, random.random(), apart)
-                if wait_s is None or (self._model.deterministic and isinstance(error, SemanticError)):
+                return await self._model.complete(self._asked, self._returns)
+            except SemanticError as error:
+                self._misfits += 1
+                if self._model.deterministic or self._misfits >= REPAIR.attempts:
                     raise
-                apart = RETRY.counted(apart, failed.kind)
-                if isinstance(error, SemanticError):
-                    asked = repaired(prompt, error)
-                else:
-                    await asyncio.sleep(wait_s)
-        raise AssertionError("an attempt returns or raises")
+                self._asked = repaired(self._prompt, error)
 
 
 class Agent(Actor):
