@@ -1,3 +1,4 @@
+import json
 import sys
 import threading
 from collections.abc import Callable
@@ -94,6 +95,13 @@ async def test_arguments_that_do_not_fit_are_shown_with_the_validator_s_words(
         with pytest.raises(SemanticError) as caught:
             await model.complete(PROMPT, int)
     assert caught.value.why == why
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_does_not_count_has_used_nothing(serve: Serve, called: Called) -> None:
+    body = json.loads(called({"value": 2}))
+    async with asked(serve, 200, json.dumps(body | {"usage": None})) as model:
+        assert (await model.complete(PROMPT, int)).usage == Usage()
 
 
 @pytest.mark.asyncio

@@ -11,7 +11,6 @@ import msgspec
 
 from regrow.models.conversation import Conversation
 from regrow.models.diagnosis import model_error
-from regrow.models.openai import response_format
 from regrow.models.port import (
     AnswerCut,
     Completion,
@@ -22,6 +21,7 @@ from regrow.models.port import (
     Usage,
 )
 from regrow.models.rendering import anthropic_messages
+from regrow.models.schema import answer_type, object_schema
 
 if TYPE_CHECKING:
     from anthropic.types import Message, RawMessageStreamEvent
@@ -94,8 +94,8 @@ class AnthropicModel:
         Raises `SemanticError` where it does not fit, `AnswerCut` where it is not whole, `ModelThrottled`,
         `ModelUnreachable` or `ModelRefused`.
         """
-        answer = msgspec.defstruct("Answer", [("value", returns)], forbid_unknown_fields=True)
-        said = await self._ask(prompt, response_format(prompt.task, answer)["json_schema"]["schema"])
+        answer = answer_type(returns)
+        said = await self._ask(prompt, object_schema(answer))
         model = said.model or self._model
         text = self._arguments(said, model)
         try:

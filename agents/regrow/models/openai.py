@@ -22,6 +22,7 @@ from regrow.models.port import (
     Usage,
 )
 from regrow.models.rendering import openai_messages
+from regrow.models.schema import answer_type, may_be_strict, object_schema
 
 if TYPE_CHECKING:
     from openai.types import CompletionUsage
@@ -61,7 +62,6 @@ class OpenAIModel:
         self._openai = openai
         self._model = model
         self._options = options or Options()
-        self._answers: dict[object, type[msgspec.Struct]] = {}
         try:
             self._client = openai.AsyncOpenAI(
                 base_url=base_url, api_key=api_key, timeout=self._options.timeout_s, max_retries=0
@@ -90,7 +90,7 @@ class OpenAIModel:
         Raises `SemanticError` where it does not fit, `AnswerCut` where it is not whole, `ModelThrottled`,
         `ModelUnreachable` or `ModelRefused`.
         """
-        answer = self._answers.setdefault(returns, _answer_type(returns))
+        answer = answer_type(returns)
         said = await self._ask(prompt, response_format(prompt.task, answer))
         model = said.model or self._model
         text = self._whole(said, model)
@@ -224,46 +224,5 @@ def response_format(task: str, answer: type[msgspec.Struct]) -> dict[str, Any]:
     length (OpenAI, "Structured outputs", supported schemas); where those occur the schema is a hint, and
     msgspec decides alone.
     """
-    (root,), definitions = msgspec.json.schema_components([answer])
-    schemas = {name: _closed(schema) for name, schema in definitions.items()}
-    schema = schemas.pop(cast(str, root["$ref"]).rsplit("/", 1)[-1])  # the root must be an object, not a reference
-    if schemas:
-        schema["$defs"] = schemas
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": task, "schema": schema, "strict": _may_be_strict(schema)},
-    }
-
-
-def _answer_type(returns: Any) -> type[msgspec.Struct]:
-    """An object around the value: a schema's root must be an object, and a list or a bool is none."""
-    return msgspec.defstruct("Answer", [("value", returns)], forbid_unknown_fields=True)
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with every field required, none beside them, and no default: what strict decoding wants."""
-    if isinstance(schema, list):
-        items = cast(list[Any], schema)  # type: ignore[redundant-cast]  # pyright needs it
-        return [_closed(item) for item in items]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _closed(value) for key, value in cast(dict[str, Any], schema).items() if key != "default"}
-    properties = closed.get("properties")
-    if isinstance(properties, dict):
-        # `properties` maps names to schemas; a field may well be named "default".
-        original = cast(dict[str, Any], schema["properties"])
-        closed["properties"] = {name: _closed(value) for name, value in original.items()}
-        closed["required"] = list(original)
-        closed["additionalProperties"] = False
-    return closed
-
-
-def _may_be_strict(schema: Any) -> bool:
-    if isinstance(schema, list):
-        items = cast(list[Any], schema)  # type: ignore[redundant-cast]  # pyright needs it
-        return all(_may_be_strict(item) for item in items)
-    if not isinstance(schema, dict):
-        return True
-    fields = cast(dict[str, Any], schema)
-    free = fields.get("type") == "object" and fields.get("additionalProperties") is not False
-    return not free and "prefixItems" not in fields and all(_may_be_strict(value) for value in fields.values())
+    schema = object_schema(answer)
+    return {"type": "json_schema", "json_schema": {"name": task, "schema": schema, "strict": may_be_strict(schema)}}
