@@ -240,15 +240,15 @@ async def ask_anthropic(url: str, timeout_s: float, stream: bool) -> None:
 
 
 async def ask_httpx(url: str, timeout_s: float, stream: bool) -> None:
-    async with httpx.AsyncClient(timeout=timeout_s, verify=PLAIN) as client:
-        said = await client.post(url, json={})
-        said.raise_for_status()
-        if not stream:
-            said.json()
+    await ask_plainly(httpx.AsyncClient(timeout=timeout_s, verify=PLAIN), url, stream)
 
 
 async def ask_httpx2(url: str, timeout_s: float, stream: bool) -> None:
-    async with httpx2.AsyncClient(timeout=timeout_s, verify=PLAIN) as client:
+    await ask_plainly(httpx2.AsyncClient(timeout=timeout_s, verify=PLAIN), url, stream)
+
+
+async def ask_plainly(client: httpx.AsyncClient | httpx2.AsyncClient, url: str, stream: bool) -> None:
+    async with client:
         said = await client.post(url, json={})
         said.raise_for_status()
         if not stream:
