@@ -3,6 +3,7 @@
 from regrow.models.anthropic import AnthropicModel, AnthropicOptions
 from regrow.models.conversation import Assistant, Compaction, Conversation, ToolCall, ToolResult, User
 from regrow.models.conversation_rules import check, repaired
+from regrow.models.offer import Offer
 from regrow.models.openai import OpenAIModel
 from regrow.models.port import (
     AnswerCut,
@@ -21,6 +22,7 @@ from regrow.models.port import (
 )
 from regrow.models.rendering import anthropic_messages, openai_messages
 from regrow.models.rules import RulesModel
+from regrow.models.tool_loop import Ran, Replies, run
 
 __all__ = [
     "AnswerCut",
@@ -36,9 +38,12 @@ __all__ = [
     "ModelRefused",
     "ModelThrottled",
     "ModelUnreachable",
+    "Offer",
     "OpenAIModel",
     "Prompt",
     "QuotaUsedUp",
+    "Ran",
+    "Replies",
     "RulesModel",
     "SemanticError",
     "ToolCall",
@@ -50,4 +55,5 @@ __all__ = [
     "check",
     "openai_messages",
     "repaired",
+    "run",
 ]

@@ -4,13 +4,14 @@ One request per call and no retries inside, as with every provider here. The ans
 one tool that the model must call, and is decoded strictly. One client may be used by many tasks at once.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
-from regrow.models.conversation import Conversation
+from regrow.models.conversation import Assistant, Conversation, ToolCall
 from regrow.models.diagnosis import model_error
+from regrow.models.offer import Offer
 from regrow.models.port import (
     AnswerCut,
     Completion,
@@ -128,6 +129,31 @@ class AnthropicModel:
             raise model_error(self._model, error) from error
         yield heard.completion(self._options.output_tokens_max)
 
+    async def reply(self, conversation: Conversation, offers: Sequence[Offer]) -> Completion[Assistant]:
+        """What the model says next, and which of the tools it wants called; raises as `complete` does."""
+        tools: Any = [
+            {"name": offer.name, "description": offer.description, "input_schema": offer.schema} for offer in offers
+        ]
+        try:
+            said = await self._client.messages.create(
+                model=self._model,
+                max_tokens=self._options.output_tokens_max,
+                system=conversation.system or self._anthropic.omit,
+                messages=cast(Any, anthropic_messages(conversation)),
+                tools=tools or self._anthropic.omit,
+            )
+        except (self._anthropic.APIError, ValueError) as error:
+            raise model_error(self._model, error) from error
+        model = self._checked(said).model or self._model
+        text = "".join(block.text for block in said.content if block.type == "text")
+        check_stop(said.stop_reason, model, text, self._options.output_tokens_max)
+        calls = tuple(
+            ToolCall(block.id, block.name, msgspec.json.encode(block.input).decode())
+            for block in said.content
+            if block.type == "tool_use"
+        )
+        return Completion(Assistant(text, calls), usage_of(said.usage), model)
+
     async def _ask(self, prompt: Prompt, schema: dict[str, Any]) -> "Message":
         try:
             said = await self._client.messages.create(
@@ -140,7 +166,10 @@ class AnthropicModel:
             )
         except (self._anthropic.APIError, ValueError) as error:
             raise model_error(self._model, error) from error
-        # The SDK does not validate: a proxy's page of HTML comes through as a string, a part left out as None.
+        return self._checked(said)
+
+    def _checked(self, said: "Message") -> "Message":
+        """The SDK does not validate: a proxy's page of HTML comes through as a string, a part left out as None."""
         if not isinstance(getattr(said, "content", None), list):
             raise ModelUnreachable(f"what {self._model} sent is no message")
         return said

@@ -5,13 +5,14 @@ answer is asked for by JSON schema and decoded strictly; half an answer is never
 be used by many tasks at once.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
-from regrow.models.conversation import Conversation
+from regrow.models.conversation import Assistant, Conversation, ToolCall
 from regrow.models.diagnosis import model_error
+from regrow.models.offer import Offer
 from regrow.models.port import (
     AnswerCut,
     Completion,
@@ -126,6 +127,35 @@ class OpenAIModel:
             raise model_error(self._model, error) from error
         yield heard.completion(options.output_tokens_max)
 
+    async def reply(self, conversation: Conversation, offers: Sequence[Offer]) -> Completion[Assistant]:
+        """What the model says next, and which of the tools it wants called; raises as `complete` does."""
+        options = self._options
+        tools: Any = [
+            {
+                "type": "function",
+                "function": {"name": offer.name, "description": offer.description, "parameters": offer.schema},
+            }
+            for offer in offers
+        ]
+        try:
+            said = await self._client.chat.completions.create(
+                model=self._model,
+                messages=cast(Any, openai_messages(conversation)),
+                tools=tools or self._openai.omit,
+                max_completion_tokens=options.output_tokens_max,
+                temperature=self._openai.omit if options.temperature is None else options.temperature,
+            )
+        except (self._openai.APIError, ValueError) as error:
+            raise model_error(self._model, error) from error
+        model = self._checked(said).model or self._model
+        text = self._whole(said, model)
+        calls = tuple(
+            ToolCall(call.id, call.function.name, call.function.arguments)
+            for call in said.choices[0].message.tool_calls or ()
+            if call.type == "function"
+        )
+        return Completion(Assistant(text, calls), usage_of(said.usage), model)
+
     async def _ask(self, prompt: Prompt, format_wanted: Any) -> "ChatCompletion":
         options = self._options
         try:
@@ -141,7 +171,10 @@ class OpenAIModel:
             )
         except (self._openai.APIError, ValueError) as error:
             raise model_error(self._model, error) from error
-        # The SDK does not validate: a proxy's page of HTML comes through as a string, a part left out as None.
+        return self._checked(said)
+
+    def _checked(self, said: "ChatCompletion") -> "ChatCompletion":
+        """The SDK does not validate: a proxy's page of HTML comes through as a string, a part left out as None."""
         if not getattr(said, "choices", None) or said.choices[0].message is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise ModelUnreachable(f"what {self._model} sent is no chat completion")
         return said
@@ -200,7 +233,7 @@ class _Heard:
 def check_finish(reason: str | None, model: str, text: str, output_tokens_max: int) -> None:
     """Raises `AnswerCut` for whatever is no end of an answer."""
     match reason:
-        case "stop":
+        case "stop" | "tool_calls":
             return
         case "length":
             raise AnswerCut(model, text, f"it was cut at {output_tokens_max} tokens")

@@ -3,12 +3,12 @@
 What they answer is computed, the same every time, offline and free. Stateless after construction.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import msgspec
 
+from regrow.models.offer import arguments_type
 from regrow.models.port import Completion, ModelRefused, Prompt, SemanticError, UnknownTask, Usage
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class RulesModel:
 
     def __init__(self, rules: Mapping[str, Callable[..., Any]]) -> None:
         """Raises `TypeError` for a function whose parameters are not annotated."""
-        self._rules = {task: (rule, _inputs_of(task, rule)) for task, rule in rules.items()}
+        self._rules = {task: (rule, arguments_type(f"the rule for {task!r}", rule)) for task, rule in rules.items()}
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -53,17 +53,3 @@ class RulesModel:
         except msgspec.ValidationError as error:
             raise SemanticError(self.name, repr(value), str(error)) from error
         return Completion(fitted, Usage(), self.name)
-
-
-def _inputs_of(task: str, rule: Callable[..., Any]) -> type[msgspec.Struct]:
-    """A struct with the parameters of a function as its fields."""
-    hints = get_type_hints(rule)
-    fields: list[Any] = []
-    for name, parameter in inspect.signature(rule).parameters.items():
-        if name not in hints:
-            raise TypeError(f"the rule for {task!r} must annotate its parameter {name!r}")
-        if parameter.default is inspect.Parameter.empty:
-            fields.append((name, hints[name]))
-        else:
-            fields.append((name, hints[name], parameter.default))
-    return msgspec.defstruct(f"InputsOf_{task}", fields, kw_only=True, forbid_unknown_fields=True)
