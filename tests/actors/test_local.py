@@ -448,7 +448,9 @@ async def test_stop_answers_the_mailbox_and_lets_the_running_handler_end() -> No
             stopping = asyncio.create_task(counter.stop())
             with pytest.raises(ActorStopped, match="asked to stop"):
                 await behind
-        assert [(each["event"], each["count"]) for each in logs] == [("messages to a stopped actor dropped", 1)]
+        assert [(each["event"], each["message"], each["reason"]) for each in logs] == [
+            ("dead letter", "Hold", "stopped")
+        ]
         assert not stopping.done()
         message.until.set()
         await stopping

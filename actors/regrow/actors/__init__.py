@@ -32,8 +32,10 @@ from regrow.actors.handler import command, event, query
 from regrow.actors.happening import Recorded
 from regrow.actors.insight import Seen
 from regrow.actors.kind import Kind, Singleton
-from regrow.actors.local import LocalActor, LocalRef, LocalSystem
-from regrow.actors.local_cell import LocalPolicy
+from regrow.actors.local import LocalActor, LocalSystem
+from regrow.actors.local_dead_letters import LocalDeadLetter, LocalDeadLetters
+from regrow.actors.local_policy import LocalPolicy, Overflow
+from regrow.actors.local_ref import LocalRef
 from regrow.actors.message import Event, Message
 from regrow.actors.overview import Overview
 from regrow.actors.per_key import KindFailing, PerKey
@@ -78,6 +80,8 @@ __all__ = [
     "Kind",
     "KindFailing",
     "LocalActor",
+    "LocalDeadLetter",
+    "LocalDeadLetters",
     "LocalPolicy",
     "LocalRef",
     "LocalSystem",
@@ -92,6 +96,7 @@ __all__ = [
     "NotReplayable",
     "NotSteered",
     "OutcomeUnknown",
+    "Overflow",
     "Overview",
     "PerKey",
     "Policy",

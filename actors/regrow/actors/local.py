@@ -21,8 +21,8 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar, cast
+from types import NoneType, TracebackType
+from typing import Any, ClassVar, Self, cast, get_args
 from uuid import UUID
 
 from regrow.actors import clock
@@ -30,20 +30,22 @@ from regrow.actors.actor import check_on_start, defining_scope
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.definition import Definition
 from regrow.actors.errors import ActorError, ActorStopped, DefinitionError
-from regrow.actors.local_cell import LocalCell, LocalPolicy, Method
-from regrow.actors.message import Message
-from regrow.actors.ref import ASK_TIMEOUT_S
+from regrow.actors.local_cell import LocalCell, Plain
+from regrow.actors.local_dead_letters import DeadLetterOffice, LocalDeadLetters
+from regrow.actors.local_mailbox import Mail, Method
+from regrow.actors.local_policy import LocalPolicy, Overflow
+from regrow.actors.local_ref import GRACE_S, LocalRef
 from regrow.actors.runners import Runners
 from regrow.actors.start import Start as LifeStart
+from regrow.actors.straight import plain_form
 from regrow.bus import Address, check_address, check_name
 from regrow.supervisor import ChildSpec, DuplicateChild, Start
 
-R = TypeVar("R")
-
 MAILBOX_MAX = 1_000
 """Messages that may wait for one local actor when nothing else is said."""
-GRACE_S = 5.0
-"""Seconds that a running handler has when its actor is stopped, as an OTP child has."""
+
+_OVERFLOWS = get_args(Overflow)
+_UNCHANGING = (int, float, str, bytes, NoneType)
 
 
 class LocalActor:
@@ -56,7 +58,9 @@ class LocalActor:
 
     __regrow__: ClassVar[Definition]
     __methods__: ClassVar[dict[type, Method]]
+    __plain__: ClassVar[dict[type, Plain]]
     __has_hook__: ClassVar[bool]
+    __own__: ClassVar[tuple[str, ...]]
     _cell: LocalCell | None = None
 
     def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
@@ -64,8 +68,12 @@ class LocalActor:
         definition = cls.__regrow__ = Definition(cls, kind, defining_scope())
         handlers = (*definition.commands.values(), *definition.queries.values())
         cls.__methods__ = {each.accepts: each.method for each in handlers}
+        forms = {each.accepts: plain_form(each.method) for each in handlers if each.straight}
+        cls.__plain__ = {accepts: plain for accepts, plain in forms.items() if plain is not None}
         check_on_start(cls)
         cls.__has_hook__ = cls.on_start is not LocalActor.on_start
+        # A default that cannot change is found in the class, until the field is assigned.
+        cls.__own__ = tuple(name for name in definition.fields if not isinstance(getattr(cls, name), _UNCHANGING))
         for handler in definition.events.values():
             raise DefinitionError(
                 f"{cls.__name__}.{handler.name} is an @event, but a LocalActor has no log: assign its fields in commands"
@@ -104,66 +112,21 @@ class LocalActor:
         """Sleeps so many seconds; no other message is handled meanwhile."""
         await asyncio.sleep(clock.seconds_of(duration))
 
+    @classmethod
+    def __fresh__(cls, cell: LocalCell) -> Self:
+        """An incarnation with the defaults of its fields."""
+        actor = object.__new__(cls)
+        actor._cell = cell
+        if cls.__own__:
+            state = cls.__regrow__.state_type()
+            for name in cls.__own__:
+                setattr(actor, name, getattr(state, name))
+        return actor
+
     def _running(self) -> LocalCell:
         if self._cell is None:
             raise ActorError(f"{type(self).__name__} does not run: spawn it in a LocalSystem")
         return self._cell
-
-
-class LocalRef:
-    """A local actor, through all its incarnations."""
-
-    __slots__ = ("_cell", "_deadlines", "_loop")
-
-    def __init__(self, cell: LocalCell, deadlines: Deadlines) -> None:
-        self._cell = cell
-        self._deadlines = deadlines
-        self._loop = asyncio.get_running_loop()
-
-    def __repr__(self) -> str:
-        return f"LocalRef({self.address})"
-
-    @property
-    def address(self) -> Address:
-        """Kind and key."""
-        return self._cell.address
-
-    @property
-    def restarts(self) -> int:
-        """How often it has been restarted."""
-        return self._cell.restarts
-
-    async def ask(self, message: Message[R], *, timeout_s: float = ASK_TIMEOUT_S) -> R:
-        """The actor's reply, typed by the message.
-
-        Raises ``Refused`` when the actor says no, ``AskFailed`` (from the handler's exception) when its handler failed,
-        ``AskTimeout`` when no reply came within ``timeout_s`` seconds (the message is handled all the same), ``MailboxFull``
-        at once when no room is left, ``ActorStopped``. Two actors that wait for each other both end in ``AskTimeout``.
-
-        In a handler of a durable actor this is no step and would be asked again after a crash: ask in a tool there.
-        """
-        reply: asyncio.Future[object] = self._loop.create_future()
-        self._cell.put(message, reply)
-        self._deadlines.add(reply, timeout_s, self._cell.name)
-        return cast(R, await reply)
-
-    def tell(self, message: Message[Any]) -> None:
-        """Leaves a message; nobody learns what became of it, a failure is logged and restarts the actor.
-
-        Raises ``MailboxFull`` when no room is left: then nothing was left, and the sender decides what to do. Raises
-        ``ActorStopped``.
-        """
-        self._cell.put(message)
-
-    async def stop(self, *, grace_s: float = GRACE_S) -> None:
-        """Stops the actor for good; returns once it is gone.
-
-        What waits in its mailbox is answered with ``ActorStopped``; what was only told is counted and logged. A handler that
-        runs has ``grace_s`` seconds to end, then it is cancelled; one that ignores that is waited for. An actor that stops
-        itself does not wait.
-        """
-        self._cell.end("it was asked to stop")
-        await self._cell.wait_gone(grace_s)
 
 
 class LocalSystem:
@@ -173,11 +136,14 @@ class LocalSystem:
     """
 
     runners: Runners
+    dead: DeadLetterOffice
 
     def __init__(self, name: str, *, draw: Callable[[], float] = random.random) -> None:
         self.name = check_name("the system's name", name)
         self.draw = draw
         self.tools: tuple[()] = ()
+        self.spare: list[Mail] = []
+        """Empty deques, for the next mailbox that needs one."""
         self._cells: dict[Address, LocalCell] = {}
         self._open: AsyncExitStack | None = None
 
@@ -187,6 +153,8 @@ class LocalSystem:
         async with AsyncExitStack() as stack:
             self.runners = Runners(await stack.enter_async_context(asyncio.TaskGroup()))
             self._deadlines = Deadlines()
+            self.dead = DeadLetterOffice()
+            stack.callback(self.dead.close)
             stack.callback(self._deadlines.close)
             stack.callback(self.runners.close)
             stack.push_async_callback(self._stop_all)
@@ -206,17 +174,23 @@ class LocalSystem:
         key: str,
         *,
         mailbox_max: int = MAILBOX_MAX,
+        overflow: Overflow = "fail",
         policy: LocalPolicy = LocalPolicy(),  # noqa: B008 - a frozen value
     ) -> LocalRef:
-        """A new actor of that kind. Raises ``DuplicateChild`` while one of that kind and key lives."""
+        """A new actor of that kind, whose mailbox holds ``mailbox_max`` messages; ``overflow`` says what happens to one more.
+
+        Raises ``DuplicateChild`` while one of that kind and key lives.
+        """
         if self._open is None:
             raise ActorError(f"the local system {self.name} does not run: spawn inside its block")
         if mailbox_max < 1:
             raise ValueError(f"mailbox_max must be 1 or more, not {mailbox_max}")
+        if overflow not in _OVERFLOWS:
+            raise ValueError(f"overflow is one of {', '.join(_OVERFLOWS)}, not {overflow!r}")
         address = check_address(Address(kind.__regrow__.kind, key))
         if address in self._cells:
             raise DuplicateChild(str(address))
-        cell = self._cells[address] = LocalCell(kind, address, self, mailbox_max, policy)
+        cell = self._cells[address] = LocalCell(kind, address, self, mailbox_max, overflow, policy)
         return LocalRef(cell, self._deadlines)
 
     def ref(self, kind: type[LocalActor], key: str) -> LocalRef:
@@ -225,6 +199,10 @@ class LocalSystem:
         if address not in self._cells:
             raise ActorStopped(str(address), "no such actor lives here")
         return LocalRef(self._cells[address], self._deadlines)
+
+    def dead_letters(self) -> LocalDeadLetters:
+        """What reached nobody since the system was entered: how many by reason, and the latest by name."""
+        return self.dead.seen()
 
     async def run(self, start: Start) -> None:
         """Runs until cancelled; a supervisor's child."""

@@ -1,47 +1,45 @@
-"""A local cell: the place of one local actor, its mailbox and its incarnations, until it is stopped.
+"""A local cell: the place of one local actor and of its incarnations, until it is stopped.
 
-It owns no task: a runner comes when there is mail. An incarnation that fails is dropped with its state; the mail waits for
-the next one. Everything is on one event loop.
+It owns no task: a runner comes when there is mail, and an instance is made for the first message. An incarnation that fails is
+dropped with its state; the mail waits for the next one. Everything is on one event loop.
+
+What it is told beside its mailbox holds however much mail there is: an order to stop from the next message on, one to suspend
+from the next batch on.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from itertools import repeat, starmap
+from typing import Any, Protocol, cast
 
-import msgspec
 import structlog
 
-from regrow.actors.errors import DEFECT, ActorStopped, AskFailed, Refused, failure
+from regrow.actors.errors import DEFECT, AskFailed, DefinitionError, Refused, failure
+from regrow.actors.local_mailbox import Asked, Entry, LocalMailbox, PostOffice, fail
+from regrow.actors.local_policy import LocalPolicy, Overflow
+from regrow.actors.local_restarts import LocalRestarts
 from regrow.actors.message import Message
 from regrow.actors.runners import Runners
 from regrow.actors.start import Start
-from regrow.bus import Address, MailboxFull
-from regrow.supervisor import Backoff, Crashed, Exit, Intensity, admit, decide, describe
-from regrow.supervisor.spec import Restart
+from regrow.bus import Address
+from regrow.supervisor import Crashed, describe
 
 _log = structlog.get_logger(__name__)
 
 QUANTUM = 16
-"""Messages that an actor handles before the next one has its turn."""
+"""About as many messages are handled before another actor that is ready has its turn."""
+BATCH_MAX = 256
+"""Messages handled without a look at the clock; batches grow to it, so that each takes about as long as all before it."""
 
-Method = Callable[[Any, Any], Awaitable[object]]
-"""A handler, called with the actor and the message."""
-Reply = asyncio.Future[object]
-Mail = tuple[Method, Message[Any], Reply | None]
+Plain = Callable[[Any, Any], object]
+"""The plain form of a handler that never awaits."""
 
-
-class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done about a local actor whose handler raised."""
-
-    restart: Restart = "permanent"
-    """``temporary``: it is stopped instead. ``transient`` is the same as ``permanent``: a handler that raised is no clean end."""
-    backoff: Backoff = Backoff()
-    intensity: Intensity = Intensity()
-    """Restarts of this one actor; one more and it is stopped."""
+_NOTHING = ()
+_RAISED = (Exception, asyncio.CancelledError)
+"""Whatever a handler may raise that ends its actor's incarnation and nothing else."""
 
 
-class Surroundings(Protocol):
+class Surroundings(PostOffice, Protocol):
     """What a cell needs of its system."""
 
     runners: Runners
@@ -51,186 +49,253 @@ class Surroundings(Protocol):
 
 
 class LocalCell:
-    """One local actor."""
+    """One local actor. While it is ``idle``, whoever asks it something of a type in ``plain`` may ``serve`` himself."""
+
+    __slots__ = (
+        "_actor",
+        "_gone",
+        "_held",
+        "_kind",
+        "_policy",
+        "_restarts",
+        "_runner",
+        "_suspended",
+        "address",
+        "idle",
+        "mailbox",
+        "plain",
+        "system",
+    )
 
     def __init__(
-        self, kind: type[Any], address: Address, system: Surroundings, mailbox_max: int, policy: LocalPolicy
+        self,
+        kind: type[Any],
+        address: Address,
+        system: Surroundings,
+        mailbox_max: int,
+        overflow: Overflow,
+        policy: LocalPolicy,
     ) -> None:
-        self.name = str(address)
         self.address = address
         self.system = system
-        self.restarts = 0
+        self.mailbox = LocalMailbox(self, kind.__methods__, mailbox_max, overflow)
+        self.plain: Mapping[type, Plain] = kind.__plain__
+        self.idle = True
         self._kind = kind
-        self._methods: Mapping[type, Method] = kind.__methods__
-        self._mail: deque[Mail] = deque()
-        self._mailbox_max = mailbox_max
         self._policy = policy
-        self._scheduled = False  # queued, running, or waiting for its restart
-        self._stopped = ""  # why, once it is
+        self._actor: Any = None
+        self._suspended = False
+        self._held = False  # suspended, and had something to do
         self._runner: asyncio.Task[Any] | None = None
-        self._gone = asyncio.Event()
-        self._window: tuple[float, ...] = ()
-        self._attempt = 0
-        self._restart_timer: asyncio.TimerHandle | None = None
-        self._cause: Exit | None = None
-        self._incarnate()
-        if self._to_begin:
-            self._scheduled = True
-            system.runners.activate(self)
+        self._restarts: LocalRestarts | None = None
+        self._gone: asyncio.Event | None = None
+        if kind.__has_hook__:
+            self.wake()
+
+    @property
+    def restarts(self) -> int:
+        """How often it has been restarted."""
+        return self._restarts.count if self._restarts is not None else 0
 
     @property
     def is_gone(self) -> bool:
         """Whether it is stopped and no handler of it runs any more."""
-        return self._gone.is_set()
+        return bool(self.mailbox.closed) and self._runner is None
 
-    def put(self, message: Message[Any], reply: Reply | None = None) -> None:
-        """Adds to the mailbox. Raises ``MailboxFull``, ``ActorStopped``, and ``DefinitionError`` when nothing handles it."""
-        method = self._methods.get(type(message))
-        if method is None:
-            method = self._kind.__regrow__.handler(message).method
-        if len(self._mail) >= self._mailbox_max:
-            self._refuse()
-        self._mail.append((method, message, reply))
-        if not self._scheduled:
-            self._scheduled = True
+    def wake(self) -> None:
+        """Something is to be done, for an idle actor by a runner."""
+        if self.idle:
+            self.idle = False
             self.system.runners.activate(self)
 
-    async def drain(self) -> bool:
-        """Handles up to ``QUANTUM`` messages; True when more are waiting. Raises only a cancellation of its runner."""
-        mail, actor = self._mail, self._actor
-        self._runner = asyncio.current_task()
+    def unhandled(self, message: Message[Any]) -> Exception:
+        """What a sender is told of a message that nothing handles."""
         try:
-            if self._to_begin and not await self._begin(actor):
+            self._kind.__regrow__.handler(message)
+        except DefinitionError as error:
+            return error
+        raise AssertionError(f"{message} is handled")
+
+    def serve(self, message: Message[Any], plain: Plain) -> object:
+        """The reply of an idle actor whose handler never awaits: handled at once, in the task of whoever asks.
+
+        It is done as if the message had been the only one in the mailbox, in a context that is not the asker's. Raises what an
+        ask raises.
+        """
+        self.idle = False
+        if self._actor is None:
+            self._actor = self._kind.__fresh__(self)
+        try:
+            value = self.system.runners.context.run(plain, self._actor, message)
+        except Refused:
+            self._continue()
+            raise
+        except _RAISED as error:  # the supervised edge, as in ``drain``
+            raise self._failed(error) from error
+        self._continue()
+        return value
+
+    async def drain(self, runner: "asyncio.Task[Any]") -> bool:
+        """Handles messages until none is left or it is somebody else's turn; True when more are waiting.
+
+        Raises only a cancellation of its runner.
+        """
+        self._runner = runner
+        try:
+            if self._suspended:
+                self._held = True
                 return False
-            for _ in range(QUANTUM):
-                if not mail:
-                    break
-                method, message, reply = mail.popleft()
+            if self._actor is None and not await self._begin():
+                return False
+            actor, runners, mailbox = self._actor, self.system.runners, self.mailbox
+            mail, methods, plains = mailbox.mail, mailbox.methods, self.plain
+            known: type | None = None
+            plain: Any = None
+            size = 1
+            while mail:
+                batch = starmap(mail.popleft, repeat(_NOTHING, min(size, len(mail)))) if size > 1 else (mail.popleft(),)
                 try:
-                    value = await method(actor, message)
-                except Refused as refused:
-                    _fail(reply, refused)
-                except Exception as error:  # the supervised edge: whatever a handler raises is decided on here
-                    self._failed(error, reply)
-                    return False
-                except asyncio.CancelledError as error:
-                    self._cancelled(error, reply)
-                    return False
-                else:
-                    if reply is not None and not reply.done():
-                        reply.set_result(value)
+                    for entry in batch:
+                        try:
+                            kind = type(entry)
+                            if kind is known:  # the commonest comes first: what is told again and never awaits
+                                plain(actor, entry)
+                            elif kind is tuple:
+                                message, reply = cast(Asked, entry)
+                                kind = type(message)
+                                if kind in plains:
+                                    value = plains[kind](actor, message)
+                                else:
+                                    value = await methods[kind](actor, message)
+                                if reply.done():
+                                    self.system.dead.add(self.address, message, "late_reply")
+                                else:
+                                    reply.set_result(value)
+                                    runners.answered = True
+                            elif kind in plains:
+                                known, plain = kind, plains[kind]
+                                plain(actor, entry)
+                            else:
+                                await methods[kind](actor, entry)
+                        except _RAISED as error:  # the supervised edge: decided on here
+                            if self._is_over(error, entry):
+                                return False
+                except IndexError:  # stopped meanwhile, and its mailbox is empty
+                    break
+                if mailbox.senders is not None:
+                    mailbox.let_in(mailbox.senders)
+                if mail and (self._suspended or runners.is_due(enough=size >= QUANTUM)):
+                    self._held = self._suspended
+                    return not self._held
+                size = min(2 * size, BATCH_MAX)
         finally:
             self._runner = None
-            if self._stopped:
+            if self._gone is not None and self.mailbox.closed:
                 self._gone.set()
-        self._scheduled = bool(mail)
-        return self._scheduled
+        self._rest()
+        return False
+
+    def suspend(self) -> None:
+        """No message is handled until ``resume``, but those of the running batch; mail waits."""
+        self._suspended = True
+        if self.idle:
+            self.idle, self._held = False, True
+
+    def resume(self) -> None:
+        """Goes on where it was suspended."""
+        self._suspended = False
+        if self._held:
+            self._held = False
+            self._continue()
 
     def end(self, why: str) -> None:
         """From now on no message is taken, and what waits is answered with ``ActorStopped``. A running handler goes on."""
-        if self._stopped:
+        if self.mailbox.closed:
             return
-        self._stopped = why
-        self._mailbox_max = 0
-        if self._restart_timer is not None:
-            self._restart_timer.cancel()
+        self.idle = False
+        if self._restarts is not None and self._restarts.timer is not None:
+            self._restarts.timer.cancel()
         self.system.forget(self.address)
-        self._empty()
-        if self._runner is None:
-            self._gone.set()
+        self.mailbox.close(why)
 
     async def wait_gone(self, grace_s: float) -> None:
         """Returns once the running handler has ended, which is cancelled after ``grace_s`` seconds."""
-        if self._runner is asyncio.current_task():
+        running = self._runner
+        if running is None or running is asyncio.current_task():
             return
+        if self._gone is None:
+            self._gone = asyncio.Event()
         try:
             async with asyncio.timeout(grace_s):
                 await self._gone.wait()
         except TimeoutError:
             if self._runner is not None:
-                _log.warning("handler cancelled", actor=self.name, waited_s=grace_s)
+                _log.warning("handler cancelled", actor=str(self.address), waited_s=grace_s)
                 self._runner.cancel()
             await self._gone.wait()
 
-    def _empty(self) -> None:
-        told = 0
-        while self._mail:
-            _, _, reply = self._mail.popleft()
-            told += reply is None
-            _fail(reply, ActorStopped(self.name, self._stopped))
-        if told:
-            _log.warning("messages to a stopped actor dropped", actor=self.name, count=told)
-
-    def _refuse(self) -> None:
-        if self._stopped:
-            raise ActorStopped(self.name, self._stopped)
-        raise MailboxFull(self.name)
-
-    def _incarnate(self) -> None:
-        """A fresh instance with the defaults of its fields."""
-        state = self._kind.__regrow__.state_type()
-        self._actor: Any = object.__new__(self._kind)
-        vars(self._actor).update({name: getattr(state, name) for name in state.__struct_fields__}, _cell=self)
-        self._since = asyncio.get_running_loop().time()
-        self._to_begin: bool = self._kind.__has_hook__
-
-    async def _begin(self, actor: Any) -> bool:
-        """Tells an incarnation that it lives; False when it did not live through that, or has been stopped before."""
-        self._to_begin = False
-        if self._stopped:
-            return False
-        try:
-            await actor.on_start(Start(self._cause, self.restarts, recovered=False))
-        except Exception as error:  # the supervised edge: as with a handler
-            self._failed(error, None)
-            return False
-        except asyncio.CancelledError as error:
-            self._cancelled(error, None)
-            return False
-        return True
-
-    def _cancelled(self, error: asyncio.CancelledError, reply: Reply | None) -> None:
-        """The handler was cancelled: by ``wait_gone``, by something it awaited, or with the whole system."""
-        runner = asyncio.current_task()
-        assert runner is not None
-        self._failed(error, reply)
-        if self._stopped:
-            runner.uncancel()
-        if runner.cancelling():
-            raise error
-
-    def _failed(self, error: BaseException, reply: Reply | None) -> None:
-        """An incarnation is over: what becomes of it is the supervisor's table to say."""
-        if self._stopped:
-            _fail(reply, ActorStopped(self.name, self._stopped), error)
-            return
-        self._cause = cause = Crashed(error)
-        failed = failure(DEFECT, f"{type(error).__name__}: {error}")
-        _fail(reply, AskFailed(failed.kind, failed.code, failed.message), error)
-        now = asyncio.get_running_loop().time()
-        action = decide(self._policy.restart, cause)
-        window = admit(self._window, now, self._policy.intensity) if action == "restart" else None
-        _log.warning("actor failed", actor=self.name, error=type(error).__name__, again=window is not None)
-        if window is None:
-            self.end(f"it {describe(cause)}, and is not restarted")
-            return
-        self._window = window
-        attempt = 0 if self._policy.backoff.is_over(now - self._since) else self._attempt
-        self._attempt = attempt + 1
-        delay_s = self._policy.backoff.delay_s(attempt, self.system.draw())
-        self._restart_timer = asyncio.get_running_loop().call_later(delay_s, self._restart)
-
-    def _restart(self) -> None:
-        self._restart_timer = None
-        self.restarts += 1
-        self._incarnate()
-        if self._mail or self._to_begin:
+    def _continue(self) -> None:
+        """Queues it for a runner if there is something to do."""
+        if self.mailbox.mail or (self._actor is None and self._kind.__has_hook__):
             self.system.runners.activate(self)
         else:
-            self._scheduled = False
+            self._rest()
 
+    def _rest(self) -> None:
+        """Nothing is to be done."""
+        if not self.mailbox.closed:
+            self.mailbox.put_away()
+            self._held = self._suspended
+            self.idle = not self._held
 
-def _fail(reply: Reply | None, error: Exception, cause: BaseException | None = None) -> None:
-    if reply is not None and not reply.done():
-        error.__cause__ = cause
-        reply.set_exception(error)
+    async def _begin(self) -> bool:
+        """A fresh instance with the defaults of its fields; False when it did not live through its start, or is stopped."""
+        if self.mailbox.closed:
+            return False
+        self._actor = actor = self._kind.__fresh__(self)
+        if self._kind.__has_hook__:
+            cause = self._restarts.cause if self._restarts is not None else None
+            try:
+                await actor.on_start(Start(cause, self.restarts, recovered=False))
+            except _RAISED as error:  # the supervised edge: as with a handler
+                return not self._is_over(error, None)
+        return True
+
+    def _is_over(self, error: BaseException, entry: Entry | None) -> bool:
+        """Decides on what a handler raised; False when it only refused. Raises the cancellation of its runner."""
+        if isinstance(error, Refused) and entry is not None:
+            fail(entry, error)
+            return False
+        fail(entry, self._failed(error), error)
+        if isinstance(error, asyncio.CancelledError):
+            runner = asyncio.current_task()
+            assert runner is not None
+            # By ``wait_gone``, by something that the handler awaited, or with the whole system.
+            if self.mailbox.closed:
+                runner.uncancel()
+            if runner.cancelling():
+                raise error
+        return True
+
+    def _failed(self, error: BaseException) -> Exception:
+        """An incarnation is over: what becomes of it is the supervisor's table to say. Returned is what whoever asked is told."""
+        if self.mailbox.closed:
+            return self.mailbox.stopped()
+        self._actor = None
+        if self._restarts is None:
+            self._restarts = LocalRestarts()
+        loop, cause = asyncio.get_running_loop(), Crashed(error)
+        delay_s = self._restarts.admit(cause, self._policy, loop.time(), self.system.draw())
+        _log.warning("actor failed", actor=str(self.address), error=type(error).__name__, again=delay_s is not None)
+        if delay_s is None:
+            self.end(f"it {describe(cause)}, and is not restarted")
+        else:
+            self._restarts.timer = loop.call_later(delay_s, self._restart, self._restarts)
+        failed = failure(DEFECT, f"{type(error).__name__}: {error}")
+        return AskFailed(failed.kind, failed.code, failed.message)
+
+    def _restart(self, restarts: LocalRestarts) -> None:
+        restarts.restarted(asyncio.get_running_loop().time())
+        if self.mailbox.senders is not None:
+            self.mailbox.let_in(self.mailbox.senders)
+        self._continue()

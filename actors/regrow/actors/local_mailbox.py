@@ -1,0 +1,177 @@
+"""The mailbox of one local actor: bounded, with a choice of what becomes of one message more. Everything is on one event loop.
+
+While nothing waits in it, it owns no deque. What was told lies in it as it is, what was asked with the future of its reply.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, Protocol, cast
+
+from regrow.actors.errors import ActorStopped
+from regrow.actors.local_dead_letters import DeadLetterOffice
+from regrow.actors.local_policy import Overflow
+from regrow.actors.message import Message
+from regrow.bus import Address, MailboxFull
+
+SPARE_MAX = 64
+"""Empty deques kept for the next mailbox that needs one."""
+
+Method = Callable[[Any, Any], Awaitable[object]]
+"""A handler, called with the actor and the message."""
+Reply = asyncio.Future[object]
+Asked = tuple[Message[Any], Reply]
+Entry = Message[Any] | Asked
+Mail = deque[Entry]
+Senders = deque[tuple[Entry, asyncio.Future[Any]]]
+
+_NO_MAIL: Mail = cast(Mail, ())
+"""What an empty mailbox has instead of a deque: nobody appends to it, for ``room`` is 0."""
+
+
+class PostOffice(Protocol):
+    """What all mailboxes of a system share."""
+
+    dead: DeadLetterOffice
+    spare: list[Mail]
+
+
+class Owner(Protocol):
+    """The actor, as its mailbox sees it."""
+
+    address: Address
+
+    @property
+    def system(self) -> PostOffice: ...
+    def wake(self) -> None: ...
+    def unhandled(self, message: Message[Any]) -> Exception: ...
+
+
+class LocalMailbox:
+    """What waits for one local actor.
+
+    ``mail``, ``room`` and ``methods`` are there for whoever tells it something: a message of a type in ``methods`` may be
+    appended to ``mail`` while that is shorter than ``room``; everything else is for ``put``.
+    """
+
+    __slots__ = ("_max", "_overflow", "_owner", "closed", "mail", "methods", "room", "senders")
+
+    def __init__(self, owner: Owner, methods: Mapping[type, Method], mailbox_max: int, overflow: Overflow) -> None:
+        self.mail: Mail = _NO_MAIL
+        self.room = 0
+        self.methods = methods
+        self.closed = ""
+        """Why nothing is taken any more, once it is so."""
+        self._owner = owner
+        self._max = mailbox_max
+        self._overflow: Overflow = overflow
+        self.senders: Senders | None = None
+        """Those who wait for room, while there are any."""
+
+    def put(self, message: Message[Any], reply: Reply | None = None) -> None:
+        """Adds a message. Raises ``MailboxFull``, ``ActorStopped``, and ``DefinitionError`` when nothing handles it."""
+        if self._admits(message):
+            self.mail.append(message if reply is None else (message, reply))
+        elif reply is None:
+            self._overflows(message)
+        elif self._overflow == "wait":
+            self._line_up((message, reply), reply)
+        else:
+            self._overflows((message, reply))
+
+    async def put_wait(self, message: Message[Any]) -> None:
+        """Adds a message once there is room, where senders wait for that. Raises as ``put`` does."""
+        if self._admits(message):
+            self.mail.append(message)
+        elif self._overflow == "wait":
+            admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._line_up(message, admitted)
+            await admitted
+        else:
+            self._overflows(message)
+
+    def let_in(self, senders: Senders) -> None:
+        """Takes as many of those who wait as there is room for; whoever has given up is passed over."""
+        while senders and len(self.mail) < self._max:
+            entry, future = senders.popleft()
+            if not future.done():
+                self.mail.append(entry)
+                if type(entry) is not tuple:
+                    future.set_result(None)
+        if not senders:
+            self.senders = None
+            self.room = self._max
+
+    def put_away(self) -> None:
+        """Gives the deque, which is empty, to whoever needs one next."""
+        if self.mail is not _NO_MAIL:
+            spare = self._owner.system.spare
+            if len(spare) < SPARE_MAX:
+                spare.append(self.mail)
+            self.mail = _NO_MAIL
+            self.room = 0
+
+    def close(self, why: str) -> None:
+        """Takes nothing any more. Whoever asked, or waits for room, is told; what was only told becomes dead letters."""
+        self.closed = why
+        mail, senders = self.mail, self.senders or ()
+        self.mail, self.room, self.senders = _NO_MAIL, 0, None
+        while mail:
+            entry = mail.popleft()
+            if type(entry) is not tuple:
+                self._owner.system.dead.add(self._owner.address, entry, "stopped")
+            fail(entry, self.stopped())
+        for _, future in senders:
+            if not future.done():
+                future.set_exception(self.stopped())
+
+    def stopped(self) -> ActorStopped:
+        """What is said to those who come too late."""
+        return ActorStopped(str(self._owner.address), self.closed)
+
+    def _admits(self, message: Message[Any]) -> bool:
+        """Whether there is room for it; the owner is awake then."""
+        if type(message) not in self.methods:
+            raise self._owner.unhandled(message)
+        if self.mail is _NO_MAIL:
+            if self.closed:
+                raise self.stopped()
+            spare = self._owner.system.spare
+            self.mail = spare.pop() if spare else deque()
+            self.room = self._max
+            self._owner.wake()
+            return True
+        return self.senders is None and len(self.mail) < self._max
+
+    def _overflows(self, entry: Entry) -> None:
+        full = MailboxFull(str(self._owner.address))
+        if self._overflow == "drop_oldest":
+            oldest = self.mail.popleft()
+            self.mail.append(entry)
+            fail(oldest, full)
+            self._drop(oldest, "drop_oldest")
+            return
+        if self._overflow == "drop_newest":
+            self._drop(entry, "drop_newest")
+            if type(entry) is not tuple:
+                return
+        raise full
+
+    def _drop(self, entry: Entry, reason: Literal["drop_newest", "drop_oldest"]) -> None:
+        self._owner.system.dead.add(self._owner.address, entry[0] if isinstance(entry, tuple) else entry, reason)
+
+    def _line_up(self, entry: Entry, future: "asyncio.Future[Any]") -> None:
+        """One more who waits: with the reply to an ask, or with what ``put_wait`` awaits."""
+        if self.senders is None:
+            self.senders = deque()
+        self.senders.append((entry, future))
+        self.room = 0
+
+
+def fail(entry: Entry | None, error: Exception, cause: BaseException | None = None) -> None:
+    """Whoever asked gets the error, if he still waits."""
+    if isinstance(entry, tuple):
+        reply = entry[1]
+        if not reply.done():
+            error.__cause__ = cause
+            reply.set_exception(error)

@@ -1,0 +1,103 @@
+"""A reference to a local actor: what its senders hold. Everything is on one event loop."""
+
+import asyncio
+from typing import Any, TypeVar, cast
+
+from regrow.actors.deadlines import Deadlines
+from regrow.actors.local_cell import LocalCell
+from regrow.actors.message import Message
+from regrow.actors.ref import ASK_TIMEOUT_S
+from regrow.bus import Address
+
+R = TypeVar("R")
+
+GRACE_S = 5.0
+"""Seconds that a running handler has when its actor is stopped, as an OTP child has."""
+
+
+class LocalRef:
+    """A local actor, through all its incarnations."""
+
+    __slots__ = ("_cell", "_deadlines", "_loop", "_mailbox")
+
+    def __init__(self, cell: LocalCell, deadlines: Deadlines) -> None:
+        self._cell = cell
+        self._mailbox = cell.mailbox
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+
+    def __repr__(self) -> str:
+        return f"LocalRef({self.address})"
+
+    @property
+    def address(self) -> Address:
+        """Kind and key."""
+        return self._cell.address
+
+    @property
+    def restarts(self) -> int:
+        """How often it has been restarted."""
+        return self._cell.restarts
+
+    async def ask(self, message: Message[R], *, timeout_s: float = ASK_TIMEOUT_S) -> R:
+        """The actor's reply, typed by the message.
+
+        Raises ``Refused`` when the actor says no, ``AskFailed`` (from the handler's exception) when its handler failed,
+        ``AskTimeout`` when no reply came within ``timeout_s`` seconds (the message is handled all the same, and its reply is
+        counted as a dead letter), ``ActorStopped``. When no room is left: ``MailboxFull``, at once, or what the mailbox's
+        ``overflow`` says. Two actors that wait for each other both end in ``AskTimeout``.
+
+        In a handler of a durable actor this is no step and would be asked again after a crash: ask in a tool there.
+        """
+        cell = self._cell
+        if cell.idle and type(message) in cell.plain and cell.system.runners.is_free():
+            return cast(R, cell.serve(message, cell.plain[type(message)]))
+        reply: asyncio.Future[object] = asyncio.Future(loop=self._loop)
+        mailbox = self._mailbox
+        if type(message) in mailbox.methods and len(mailbox.mail) < mailbox.room:
+            mailbox.mail.append((message, reply))
+        else:
+            mailbox.put(message, reply)
+        self._deadlines.add(reply, timeout_s, cell.address)
+        return cast(R, await reply)
+
+    def tell(self, message: Message[Any]) -> None:
+        """Leaves a message; nobody learns what became of it, a failure is logged and restarts the actor.
+
+        Raises ``ActorStopped``, and ``MailboxFull`` when no room is left, unless the mailbox's ``overflow`` says which message
+        goes: then nothing was left, and the sender decides what to do.
+        """
+        mailbox = self._mailbox
+        if type(message) in mailbox.methods and len(mailbox.mail) < mailbox.room:
+            mailbox.mail.append(message)
+        else:
+            mailbox.put(message)
+
+    async def tell_wait(self, message: Message[Any]) -> None:
+        """Leaves a message once there is room, where the mailbox's ``overflow`` is ``wait``; elsewhere it is ``tell``.
+
+        Those who wait are let in in the order in which they came, before whoever comes later. Cancelled while it waits, nothing
+        was left. Raises ``ActorStopped``, also when the actor is stopped meanwhile.
+        """
+        await self._mailbox.put_wait(message)
+
+    def suspend(self) -> None:
+        """Holds the actor's mail back until ``resume``; the handler that runs goes on, as may its batch (256 messages at most).
+
+        Messages are taken until the mailbox is full. Asks wait, within their deadlines. A suspended actor can be stopped.
+        """
+        self._cell.suspend()
+
+    def resume(self) -> None:
+        """Lets a suspended actor go on."""
+        self._cell.resume()
+
+    async def stop(self, *, grace_s: float = GRACE_S) -> None:
+        """Stops the actor for good; returns once it is gone.
+
+        What waits in its mailbox is answered with ``ActorStopped``; what was only told becomes dead letters. A handler that
+        runs has ``grace_s`` seconds to end, then it is cancelled; one that ignores that is waited for. An actor that stops
+        itself does not wait.
+        """
+        self._cell.end("it was asked to stop")
+        await self._cell.wait_gone(grace_s)
