@@ -136,12 +136,12 @@ class LocalSystem:
     """
 
     runners: Runners
-    dead: DeadLetterOffice
 
     def __init__(self, name: str, *, draw: Callable[[], float] = random.random) -> None:
         self.name = check_name("the system's name", name)
         self.draw = draw
         self.tools: tuple[()] = ()
+        self.dead = DeadLetterOffice()
         self.spare: list[Mail] = []
         """Empty deques, for the next mailbox that needs one."""
         self._cells: dict[Address, LocalCell] = {}

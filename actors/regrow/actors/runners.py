@@ -58,8 +58,8 @@ class Runners:
                 self._look_soon()
 
     def is_due(self, *, enough: bool) -> bool:
-        """Whether somebody should give way: to others who are ready if he has had ``enough``, or to the loop."""
-        return (enough and bool(self._ready)) or self._is_over(FLOODED_S)
+        """Whether somebody should give way: if he has had ``enough`` to others who are ready or were answered, or to the loop."""
+        return (enough and (self.answered or bool(self._ready))) or self._is_over(FLOODED_S)
 
     def is_free(self) -> bool:
         """Whether somebody may do a turn himself, without a runner: for a slice each time that the loop comes round."""

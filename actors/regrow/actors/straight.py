@@ -36,6 +36,7 @@ def plain_form(method: Callable[..., Any]) -> Callable[..., Any] | None:
         method.__defaults__,
         method.__closure__,
     )
-    made.__kwdefaults__ = method.__kwdefaults__
+    if method.__kwdefaults__:
+        made.__kwdefaults__ = method.__kwdefaults__
     made.__qualname__ = method.__qualname__
     return made
