@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from regrow.cli.commands.demo import holds, summary
+import msgspec
+
+from regrow.actors.witness import Sighting
+from regrow.cli.commands.demo import holds, recovery_ms, summary
 
 Start = Callable[..., subprocess.Popen[str]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -51,6 +54,14 @@ def test_a_demo_that_is_killed_half_way_says_how_soon_it_went_on(regrow: Run) ->
     assert (killed["products_indexed"], killed["restarts"], killed["steps_executed_again"]) == (60, 1, 0)
     assert killed["recovery_ms"] > 0
     assert killed["steps_from_log"] > 0
+
+
+def test_what_a_tools_process_begins_after_the_kill_is_no_recovery(tmp_path: Path) -> None:
+    witness, ms = tmp_path / "witness.jsonl", 1_000_000
+    ran = [(1, 5), (2, 8), (2, 11), (3, 41), (4, 40)]  # 1 and 2 were there before the new worker's start, at 10
+    witness.write_bytes(b"".join(msgspec.json.encode(Sighting("a", "s", pid, at * ms)) + b"\n" for pid, at in ran))
+    assert recovery_ms(witness, 10 * ms) == 30
+    assert recovery_ms(witness, 50 * ms) == 0
 
 
 def test_a_demo_goes_on_after_any_death_with_no_recorded_step_run_again(

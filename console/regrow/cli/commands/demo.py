@@ -111,8 +111,13 @@ def worker(chosen: argparse.Namespace, *, kill: bool) -> int:
 
 
 def recovery_ms(witness: Path, spawned_ns: int) -> int:
-    """From the start of the last worker to the first step that it ran anew."""
-    first_ns = min((each.time_ns for each in sightings(witness) if each.time_ns > spawned_ns), default=spawned_ns)
+    """From the start of the last worker to the first step that ran in it or in a process of its own.
+
+    A tool's process outlives its killed worker by a moment, in which it may begin a step.
+    """
+    seen = list(sightings(witness))
+    before = {each.pid for each in seen if each.time_ns <= spawned_ns}
+    first_ns = min((each.time_ns for each in seen if each.pid not in before), default=spawned_ns)
     return round((first_ns - spawned_ns) / 1e6)
 
 
