@@ -92,7 +92,7 @@ async def _keeps_time(code: Callable[[], Awaitable[None]]) -> bool:
     for _ in range(5):
         await asyncio.sleep(0)
     try:
-        return keeps_time((task,), known.__code__)
+        return keeps_time((task,), (known.__code__,))
     finally:
         task.cancel()
         await asyncio.wait((task,))

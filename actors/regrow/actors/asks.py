@@ -39,6 +39,8 @@ class Asker(Protocol):
 class Asks:
     """What has been asked, and what has been answered."""
 
+    __slots__ = ("_arrived", "_asker", "_relaying", "_waiting", "_wakes")
+
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._waiting: dict[Mark, asyncio.Future[Outcome]] = {}

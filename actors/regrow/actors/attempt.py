@@ -55,8 +55,9 @@ async def attempt(turn: RunningTurn, handler: Coroutine[Any, Any, T], *, straigh
         turn.cancelling = asyncio.create_task(cancel_again(turn, turn.to_end))
     task = asyncio.get_running_loop().create_task(handler, context=context)
     turn.task, turn.left = task, asyncio.get_running_loop().create_future()
+    task.add_done_callback(turn.leave)
     try:
-        await asyncio.wait((task, turn.left), return_when=asyncio.FIRST_COMPLETED)
+        await turn.left
     finally:
         turn.journal.close()
         if turn.cancelling is not None:

@@ -15,7 +15,7 @@ from regrow.actors.attempt import attempt
 from regrow.actors.dry_loop import DryLoop, Quiet
 from regrow.actors.errors import DEFECT, DRIFT, UNDECODABLE, Drift, Failure, Refused, failure
 from regrow.actors.image import Open
-from regrow.actors.lineage import task_factory
+from regrow.actors.lineage import StepKey, task_factory
 from regrow.actors.message import Message
 from regrow.actors.records import Entry, Outcome
 from regrow.actors.step import Call
@@ -93,8 +93,12 @@ class DryRuns:
 class _DryTurn(RunningTurn):
     """A turn whose steps come from the log or not at all."""
 
-    async def _run(self, key: str, call: Call) -> Outcome:
-        await asyncio.get_running_loop().create_future()
+    async def _run(self, key: StepKey, call: Call) -> Outcome:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await self._note_cancelled(key.text, call)
+            raise
         raise AssertionError
 
 

@@ -21,7 +21,8 @@ import msgspec
 
 from regrow.actors.errors import ActorError
 
-_current: ContextVar["Lineage | None"] = ContextVar("regrow_lineage", default=None)
+_current: ContextVar["Lineage | object | None"] = ContextVar("regrow_lineage", default=None)
+"""The lineage of the running task, or what stands there in its place."""
 
 
 _WAIT_FOR: CodeType | None = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
@@ -120,7 +121,7 @@ def place_of(parent: Lineage, coroutine: object, factory: FrameType | None) -> L
     return parent.child()
 
 
-class StepKey(msgspec.Struct, frozen=True):
+class StepKey(msgspec.Struct, frozen=True, gc=False):
     """What identifies a step within its turn: task lineage, tool, hash of the arguments, ordinal among equal calls."""
 
     path: str
@@ -148,7 +149,8 @@ def path_of(key: str) -> str:
 
 def current() -> Lineage:
     """The lineage of the running task; a fresh root where nothing tracks it."""
-    return _current.get() or Lineage()
+    found = _current.get()
+    return found if isinstance(found, Lineage) else Lineage()
 
 
 def rooted(lineage: Lineage) -> Context:
@@ -158,20 +160,25 @@ def rooted(lineage: Lineage) -> Context:
     return context
 
 
-def untrack() -> Token["Lineage | None"]:
+def untrack(instead: object = None) -> Token["Lineage | object | None"]:
     """From here on, until ``track_again``, every task is started under no lineage, as a tool's body wants it."""
-    return _current.set(None)
+    return _current.set(instead)
 
 
-def track_again(token: Token["Lineage | None"]) -> None:
+def track_again(token: Token["Lineage | object | None"]) -> None:
     """Ends what ``untrack`` began."""
     _current.reset(token)
+
+
+def untracked_by(context: Context | None = None) -> object:
+    """What ``untrack`` was given here, or in that context; a lineage, or None, where nothing is untracked."""
+    return _current.get() if context is None else context.get(_current)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     """Makes a task as asyncio does; one that is started under a lineage becomes its next child."""
     parent = _current.get()
-    if parent is None:
+    if not isinstance(parent, Lineage):
         return asyncio.Task(coro, loop=loop, **options)
     child = place_of(parent, coro, inspect.currentframe())
     context = options.pop("context", None) or copy_context()

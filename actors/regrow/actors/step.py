@@ -19,13 +19,13 @@ from regrow.actors.errors import (
     OutcomeUnknown,
     StepFailed,
 )
-from regrow.actors.lineage import track_again, untrack
+from regrow.actors.lineage import track_again, untrack, untracked_by
 from regrow.actors.records import Outcome, Step
 from regrow.actors.retry import DECLARED, NO_RETRY, Retry
 from regrow.bus import Undecodable, decode, encode
 
 
-class StepContext(msgspec.Struct, frozen=True):
+class StepContext(msgspec.Struct, frozen=True, gc=False):
     """What a tool's body may know of the step it runs for."""
 
     actor: str
@@ -65,7 +65,7 @@ class Care(msgspec.Struct, frozen=True):
     """Finds out how such a run ended: its result, or a failure of the kind ``not_done``."""
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A call that wants to be a step."""
 
     tool: str
@@ -82,19 +82,18 @@ class Call(msgspec.Struct, frozen=True):
 class Stepping(Protocol):
     """A running handler, as far as its steps are concerned."""
 
-    async def step(self, call: Call) -> Outcome: ...
+    def step(self, call: Call) -> Awaitable[Outcome]: ...
     def remote_tool(self, name: str) -> Any: ...
 
 
 _handler: ContextVar[Stepping | None] = ContextVar("regrow_handler", default=None)
-_current_step: ContextVar[StepContext | None] = ContextVar("regrow_step", default=None)
 
 
 def current_handler(context: Context | None = None) -> Stepping | None:
     """The handler that runs here, or in that context; None inside a step of it, where tools are plain functions."""
-    if context is None:
-        return _handler.get() if _current_step.get() is None else None
-    return context.get(_handler) if context.get(_current_step) is None else None
+    if type(untracked_by(context)) is StepContext:
+        return None
+    return _handler.get() if context is None else context.get(_handler)
 
 
 def serve(handler: Stepping, context: Context) -> None:
@@ -104,17 +103,17 @@ def serve(handler: Stepping, context: Context) -> None:
 
 def current_step() -> StepContext | None:
     """The step for which the running tool body was called; None when the tool was called as a plain function."""
-    return _current_step.get()
+    found = untracked_by()
+    return found if isinstance(found, StepContext) else None
 
 
 async def in_step(context: StepContext, body: Callable[[StepContext], Awaitable[T]]) -> T:
     """Runs a tool's body for a step: tools that it calls are plain functions, for steps are leaves, and its tasks are its own."""
-    step, lineage = _current_step.set(context), untrack()
+    lineage = untrack(context)
     try:
         return await body(context)
     finally:
         track_again(lineage)
-        _current_step.reset(step)
 
 
 def value_of(outcome: Outcome, kind: Any, what: str, raises: tuple[type[Exception], ...] = ()) -> Any:

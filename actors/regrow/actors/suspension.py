@@ -15,6 +15,8 @@ from regrow.bus import Address, Bus, BusError
 
 _log = structlog.get_logger(__name__)
 
+_NO_TIMERS: frozenset[str] = frozenset()
+
 
 class Suspending(Protocol):
     """The actor whose turn it is."""
@@ -38,7 +40,7 @@ class Suspension:
         self.asks: Sequence[PendingAsk] = ()
         """Whom the suspended turn waits for."""
         self._actor = actor
-        self._timed: frozenset[str] = frozenset()
+        self._timed = _NO_TIMERS
         """Timers that were set for waits of the open turn."""
 
     @property

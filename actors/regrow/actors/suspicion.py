@@ -2,15 +2,17 @@
 
 from regrow.actors.records import Letter
 
-LANES = frozenset(("in", "act", "timer"))
+LANES = ("in", "act", "timer")
 
 
 class Suspicion:
     """Of one actor since it came into this process. What it suspects is counted in the log before it runs."""
 
+    __slots__ = ("_heard", "_unproved")
+
     def __init__(self) -> None:
         self._heard = False
-        self._unproved = LANES
+        self._unproved: tuple[str, ...] = LANES
 
     def hear(self) -> None:
         """Mail came that was waiting when a process died; it counts until the actor has taken the first letter."""
@@ -18,12 +20,12 @@ class Suspicion:
 
     def clear(self) -> None:
         """Whatever the last process died of, it was not at work on this actor: its turn was suspended, and all others wait."""
-        self._heard, self._unproved = False, frozenset[str]()
+        self._heard, self._unproved = False, ()
 
     def start_of_open(self, starts: int) -> int:
         """The number of the start of a turn that was open: one more than before when its process died. Nothing else is suspect."""
         heard, self._heard = self._heard, False
-        self._unproved = frozenset[str]()
+        self._unproved = ()
         return starts + 1 if heard else 1
 
     def start_of(self, letter: Letter, *, suspect: bool) -> int:
@@ -31,5 +33,5 @@ class Suspicion:
         lane = "timer" if letter.type == "timer" else letter.box
         if letter.type == "direct" or lane not in self._unproved:
             return 1
-        self._unproved -= {lane}
+        self._unproved = tuple(each for each in self._unproved if each != lane)
         return 2 if suspect else 1

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from types import CodeType
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -16,12 +17,12 @@ from regrow.actors.asks import Asks
 from regrow.actors.cancelling import cancel_at
 from regrow.actors.clock import RECORDED_FROM_S, sleep_on
 from regrow.actors.definition import definition_of
-from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, WouldDeadlock, failure
+from regrow.actors.errors import DEFECT, TIMEOUT, ActorError, AskTimeout, Drift, WouldDeadlock, failure
 from regrow.actors.execution import execute
 from regrow.actors.handler import Handler
 from regrow.actors.image import Open
 from regrow.actors.journal import Journal, digest
-from regrow.actors.lineage import current, root_path
+from regrow.actors.lineage import StepKey, current, root_path, track_again, untrack
 from regrow.actors.message import Event, Message
 from regrow.actors.records import (
     Asked,
@@ -43,7 +44,7 @@ from regrow.actors.records import (
     Turn,
 )
 from regrow.actors.ref import Ref
-from regrow.actors.step import Call, StepContext, in_step
+from regrow.actors.step import Call, StepContext
 from regrow.actors.tool import Remote
 from regrow.actors.waits import Waits, keeps_time
 from regrow.bus import Address, Bus, PayloadTooLarge, decode, encode
@@ -141,7 +142,7 @@ class RunningTurn:
         self.cancelling: asyncio.Task[None] | None = None
         self.cleanup_timeout_s = 30.0
         self.left: asyncio.Future[None] | None = None
-        """Done when nobody waits for the handler's end any more."""
+        """Done when the handler has ended, or nobody waits for its end any more."""
         self.suspended: tuple[str, ...] = ()
         """Ids of the timers that end its waits, once it has been suspended."""
 
@@ -194,32 +195,23 @@ class RunningTurn:
         """How to call a tool that a tool agent serves; None for one that runs here."""
         return self._office.remote_tool(name)
 
-    async def step(self, call: Call) -> Outcome:
-        """The recorded outcome of this call, or that of running it now, which is recorded before it is returned.
+    def step(self, call: Call) -> Awaitable[Outcome]:
+        """The recorded outcome of this call, or that of running it now, which is recorded before it is returned. To be awaited
+        at once.
 
         Cancelled, it records that before the cancellation goes on: a replay takes the same branch and never runs it again.
         """
         if self.journal.closed:
-            await asyncio.sleep(0)  # a handler that swallows its cancellation in a loop must not stop the process
-            raise asyncio.CancelledError
+            return _ended()
         key = current().next_key(call.tool, f":{call.key}" if call.key else digest(call.arguments))
         self.journal.enter(key, pure=call.pure)
         self.waits.enter()
         try:
             recorded = self.journal.recorded(key, call.arguments)
-            try:
-                if recorded is None:
-                    return await self._run(key.text, call)
-                await self.journal.replay(recorded)
-            except asyncio.CancelledError:
-                if recorded is None or not recorded.cancelled:
-                    await self._note_cancelled(key.text, call)
-                raise
-        finally:
-            self.waits.leave()
-            self.journal.leave(key)
-        self._office.count("steps_from_log")
-        return recorded.outcome
+        except Drift:
+            self._leave(key)
+            raise
+        return self._run(key, call) if recorded is None else self._replay(key, call, recorded)
 
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
         """An ask as a step: recorded, then relayed, and answered by a message, so that either side may die meanwhile."""
@@ -290,8 +282,8 @@ class RunningTurn:
             await asyncio.shield(stored)
         return True
 
-    def leave(self) -> None:
-        """Nobody waits for the handler's end any more."""
+    def leave(self, _: object = None) -> None:
+        """The handler has ended, or nobody waits for its end any more."""
         if self.left is not None and not self.left.done():
             self.left.set_result(None)
 
@@ -305,7 +297,7 @@ class RunningTurn:
         quiet_s = self.waits.quiet_s()
         if quiet_s is None or quiet_s < for_s or self.task is None:
             return False
-        return not keeps_time((self.task, *self.journal.lineage.family), RunningTurn.step.__code__)
+        return not keeps_time((self.task, *self.journal.lineage.family), _STEPS)
 
     def conclude(self) -> None:
         """Raises what makes a handler's result worthless although it returned one."""
@@ -368,33 +360,54 @@ class RunningTurn:
             async with self._office.away():
                 await sleep_on(pending, self.waits, self._office.now_ms)
 
-    async def _run(self, key: str, call: Call) -> Outcome:
-        if self.letter.type == "direct":
-            await self._promoted()
-        outcome, attempt = self.journal.kept(key), 1
-        if outcome is None:
-            context = StepContext(self._name, key, 1, self.letter.id)
-            if call.care is None:
-                outcome = await self.run_body(context, call.run)
-            else:
-                outcome, attempt = await execute(self, call, context)
-        position = self.journal.place()
-        if position == self._warn_at:
-            self._warn()
-        step = Step(key, call.tool, msgspec.Raw(call.arguments), outcome)
-        if call.care is not None:
-            step = msgspec.structs.replace(step, attempt=attempt, once=call.care.once)
+    async def _replay(self, key: StepKey, call: Call, recorded: Step) -> Outcome:
         try:
-            await self._submit(Steps((step,)))
-        except BaseException as error:
-            self.journal.give_up(position)
-            if self.journal.closed:
-                raise asyncio.CancelledError from error
+            await self.journal.replay(recorded)
+        except asyncio.CancelledError:
+            if not recorded.cancelled:
+                await self._note_cancelled(key.text, call)
             raise
-        if not self.journal.passes(position):
-            await self.journal.arrive(position)
+        finally:
+            self._leave(key)
+        self._office.count("steps_from_log")
+        return recorded.outcome
+
+    async def _run(self, key: StepKey, call: Call) -> Outcome:
+        try:
+            if self.letter.type == "direct":
+                await self._promoted()
+            outcome, attempt = self.journal.kept(key.text), 1
+            if outcome is None:
+                context = StepContext(self._name, key.text, 1, self.letter.id)
+                if call.care is None:
+                    outcome = await self.run_body(context, call.run)
+                else:
+                    outcome, attempt = await execute(self, call, context)
+            once = call.care is not None and call.care.once
+            step = Step(key.text, call.tool, msgspec.Raw(call.arguments), outcome, attempt, once=once)
+            position = self.journal.place()
+            if position == self._warn_at:
+                self._warn()
+            try:
+                await self._submit(Steps((step,)))
+            except BaseException as error:
+                self.journal.give_up(position)
+                if self.journal.closed:
+                    raise asyncio.CancelledError from error
+                raise
+            if not self.journal.passes(position):
+                await self.journal.arrive(position)
+        except asyncio.CancelledError:
+            await self._note_cancelled(key.text, call)
+            raise
+        finally:
+            self._leave(key)
         self._office.count("steps_run")
         return outcome
+
+    def _leave(self, key: StepKey) -> None:
+        self.waits.leave()
+        self.journal.leave(key)
 
     async def _promoted(self) -> None:
         """Returns once the turn's message lies in a mailbox, so that a takeover finds what is recorded from now on."""
@@ -432,13 +445,16 @@ class RunningTurn:
 
         A call that was cancelled although its task was not has failed; a replay would wait for its cancellation in vain.
         """
+        lineage = untrack(context)
         try:
-            return await in_step(context, body)
+            return await body(context)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self.journal.closed or task is None or task.cancelling():
                 raise
             return Outcome(failure=msgspec.structs.replace(failure(DEFECT, str(error)), type=type(error).__name__))
+        finally:
+            track_again(lineage)
 
     async def _note_cancelled(self, key: str, call: Call) -> None:
         """Records a cancellation, through further ones; not one that comes from the runtime, for then the step is to run again."""
@@ -506,6 +522,12 @@ class RunningTurn:
             raise asyncio.CancelledError(f"{what} after the turn of {self.address} ended")
 
 
+async def _ended() -> Outcome:
+    """No step: a handler that swallows its cancellation in a loop must not stop the process either."""
+    await asyncio.sleep(0)
+    raise asyncio.CancelledError
+
+
 def closing(letter: Letter, reply: Outcome, position: Position, **decided: Any) -> Turn:
     """The entry that ends a turn: without more, one that decided nothing but its reply."""
     return Turn(Cause.of(letter), position.in_seq, position.act_seq, reply, ahead=position.ahead, **decided)
@@ -516,3 +538,7 @@ def _body(message: Message[Any]) -> msgspec.Raw:
     if len(body) > CLAIM_BYTES_MAX:
         raise PayloadTooLarge(len(body), CLAIM_BYTES_MAX)
     return msgspec.Raw(body)
+
+
+_STEPS: tuple[CodeType, ...] = (RunningTurn._run.__code__, RunningTurn._replay.__code__)  # pyright: ignore[reportPrivateUsage]
+"""Coroutines below which it is known what a handler waits for."""

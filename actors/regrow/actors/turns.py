@@ -124,7 +124,7 @@ class Turns:
             if self._to_begin:
                 await self.begin()
             turn = RunningTurn(self, self.held.working, letter, self.image.opened)
-            turn.journal.stalled = partial(self.start, self._look_ahead, turn, message)
+            turn.journal.stalled = self._stalled
             turn.cleanup_timeout_s = self._cell.policy.cleanup_timeout_s
             try:
                 entry = await self._attempt(turn, message)
@@ -261,10 +261,16 @@ class Turns:
         async with self.away() if give_place else nullcontext():
             await asyncio.sleep(wait_s)
 
-    async def _look_ahead(self, turn: RunningTurn, message: Message[Any]) -> None:
-        """New outcomes wait for a recorded step that its task has not asked for yet. A replay tells whether it ever can."""
+    def _stalled(self) -> None:
+        """New outcomes wait for a recorded step that its task has not asked for yet."""
+        if self._turn is not None:
+            self.start(self._look_ahead, self._turn)
+
+    async def _look_ahead(self, turn: RunningTurn) -> None:
+        """A replay tells whether the step can ever be asked for."""
         opened = self.image.opened
         assert opened is not None
+        message = self._definition.decode_message(turn.letter.body)
         opened = msgspec.structs.replace(opened, steps=list(opened.steps))
         state = self._definition.decode_state(msgspec.Raw(state_json(self.held.fold.actor)))
         copy = partial(incarnate, self._cls, state, self.address.key)

@@ -8,7 +8,7 @@ would wake it. Belongs to one event loop.
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from gc import get_referents
 from types import CellType, CodeType, MethodType
@@ -74,8 +74,8 @@ class Waits:
         return found if found and min(found.values()) > now_ms + SOON_MS else None
 
 
-def keeps_time(tasks: Iterable[asyncio.Task[Any]], apart: CodeType) -> bool:
-    """Whether one of these tasks waits for a clock or a thread of its own; what lies below a coroutine of ``apart`` is known.
+def keeps_time(tasks: Iterable[asyncio.Task[Any]], apart: Collection[CodeType]) -> bool:
+    """Whether one of these tasks waits for a clock or a thread of its own; what lies below a coroutine of one of ``apart`` is known.
 
     Looks at what their suspended frames hold: timer handles, as in ``asyncio.sleep``, ``wait`` and ``wait_for``, and timeouts.
     """
@@ -87,7 +87,7 @@ def keeps_time(tasks: Iterable[asyncio.Task[Any]], apart: CodeType) -> bool:
             continue
         seen.add(id(each))
         code = getattr(each, "cr_code", None)
-        if code is apart:
+        if code in apart:
             continue
         if code is _THREAD:
             return True

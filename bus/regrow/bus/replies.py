@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Self, TypeVar
 
+import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -48,7 +49,7 @@ class _Waiting(NamedTuple):
     """When its time is over, by the loop's clock."""
 
 
-class _Asked(NamedTuple):
+class _Asked(msgspec.Struct, frozen=True, gc=False):
     read: Callable[[bytes], Any]
     on_answer: Callable[[Any], None]
     """Called once, with what was read from the first reply or None, and then nobody waits any more."""
