@@ -16,6 +16,9 @@ KEYS = ["v", "bench", "metric", "value", "unit", "floor", "ratio", "repeat", "sp
 METRICS = {
     "tell": {"tell_per_s"},
     "ask": {"ask_p50_us", "asks_per_s"},
+    "fanout": {"fanout_per_s"},
+    "ring": {"hop_us"},
+    "spawn": {"spawn_per_s", "idle_bytes"},
     "restart": {"restart_p50_us", "restarts_per_s"},
     "append": {"append_per_s", "append_fsync_per_s"},
     "turn": {"turn_us", "turn_fsync_us", "turn_remote_us", "turn_remote_fsync_us"},

@@ -1,5 +1,7 @@
 """The actors that are measured: as little as an actor can do, so that what is measured is the runtime."""
 
+from typing import Any
+
 from regrow.actors import Actor, Event, LocalActor, Message, command, event, tool
 
 
@@ -41,6 +43,49 @@ class PlainCounter:
     async def add(self, msg: Add) -> int:
         self.total += msg.amount
         return self.total
+
+
+class Token(Message[None]):
+    """Goes from one to the next, so many times more."""
+
+    left: int
+    ended: Any
+    """A future, done where the token is used up."""
+
+
+class Pass(Message[None]):
+    """Says where tokens go from here."""
+
+    to: Any
+
+
+class Relay(LocalActor):
+    """Passes tokens on."""
+
+    to: Any = None
+
+    @command
+    async def point(self, msg: Pass) -> None:
+        self.to = msg.to
+
+    @command
+    async def handle(self, msg: Token) -> None:
+        if msg.left:
+            self.to(Token(left=msg.left - 1, ended=msg.ended))
+        else:
+            msg.ended.set_result(None)
+
+
+class PlainRelay:
+    """The same without a runtime."""
+
+    to: Any = None
+
+    async def handle(self, msg: Token) -> None:
+        if msg.left:
+            self.to(Token(left=msg.left - 1, ended=msg.ended))
+        else:
+            msg.ended.set_result(None)
 
 
 class Counter(Actor, kind="bench_counter"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from regrow.actors.memory import collect_less
+from regrow.bench.crowd import fanout, ring, spawn
 from regrow.bench.durable import turn
 from regrow.bench.log import append, recover
 from regrow.bench.memory import ask, tell
@@ -20,6 +21,9 @@ Loop = Literal["asyncio", "uvloop"]
 BENCHES: Mapping[str, Bench] = {
     "tell": tell,
     "ask": ask,
+    "fanout": fanout,
+    "ring": ring,
+    "spawn": spawn,
     "restart": restart,
     "append": append,
     "turn": turn,
