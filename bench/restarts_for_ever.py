@@ -15,15 +15,14 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import get_args
 
 import structlog
 
+from regrow.bench.resident import descriptors, resident_bytes
 from regrow.supervisor import Backoff, ChildSpec, DynamicSupervisor, Intensity, Start, Strategy, Supervisor
 
 GROWTH_MAX = 2 * 2**20
@@ -94,12 +93,7 @@ async def dynamic(times: int) -> list[Footprint]:
 
 
 def footprint(deaths: int) -> Footprint:
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    return Footprint(
-        deaths, pages * os.sysconf("SC_PAGE_SIZE"), len(asyncio.all_tasks()), descriptors, len(gc.get_objects())
-    )
+    return Footprint(deaths, resident_bytes(), len(asyncio.all_tasks()), descriptors(), len(gc.get_objects()))
 
 
 async def hunt(restarts: int) -> list[tuple[str, Footprint, Footprint]]:

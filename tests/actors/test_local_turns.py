@@ -3,11 +3,24 @@
 import asyncio
 import gc
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from regrow.actors import ActorStopped, AskTimeout, LocalActor, LocalRef, LocalSystem, Message, command
+from regrow.actors import (
+    ActorStopped,
+    AskTimeout,
+    LocalActor,
+    LocalPolicy,
+    LocalRef,
+    LocalSystem,
+    Message,
+    Refused,
+    command,
+)
 from regrow.actors.local_cell import BATCH_MAX, QUANTUM
+from regrow.supervisor import Backoff
 
 pytestmark = pytest.mark.asyncio
 
@@ -209,3 +222,96 @@ async def test_an_actor_that_has_answered_and_is_idle_takes_at_most_700_bytes() 
         finally:
             tracemalloc.stop()
     assert (after - before) / count <= 700
+
+
+class Boom(Message[None]):
+    """Its receiver fails, or only says no."""
+
+    refuse: bool = False
+
+
+class Again(Message[None]):
+    """Told so many times more, by its receiver itself."""
+
+    left: int
+    handled: list[int]
+
+
+class Last(Message[None]):
+    """Its receiver is ended while it handles this."""
+
+    end: Any
+
+
+class Single(LocalActor):
+    """Handles what is the only mail without ever awaiting."""
+
+    seen: int = 0
+
+    @command
+    async def boom(self, msg: Boom) -> None:
+        self.seen += 1
+        if msg.refuse:
+            raise Refused("not now")
+        raise RuntimeError("as told")
+
+    @command
+    async def again(self, msg: Again) -> None:
+        msg.handled.append(msg.left)
+        if msg.left:
+            self.system.ref(Single, self.key).tell(Again(left=msg.left - 1, handled=msg.handled))
+
+    @command
+    async def last(self, msg: Last) -> None:
+        msg.end()
+
+    @command
+    async def count(self, msg: Count) -> int:
+        self.seen += 1
+        return self.seen
+
+
+async def until(there: Callable[[], bool]) -> None:
+    """Lets the others run until it is so."""
+    while not there():  # noqa: ASYNC110 # nobody says when
+        await asyncio.sleep(0)
+
+
+AT_ONCE = LocalPolicy(backoff=Backoff(first_s=0.0))
+
+
+async def test_an_actor_whose_only_mail_fails_is_restarted_and_one_that_refuses_it_goes_on() -> None:
+    async with LocalSystem("x") as system:
+        single = system.spawn(Single, "a", policy=AT_ONCE)
+        assert await single.ask(Count()) == 1
+        single.tell(Boom(refuse=True))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (single.restarts, await single.ask(Count())) == (0, 3)
+        single.tell(Boom())
+        single.tell(Count())  # it is in the mailbox before the failure
+        await until(lambda: single.restarts == 1)
+        assert await single.ask(Count()) == 2
+
+
+async def test_one_that_keeps_telling_itself_gives_others_their_turn_and_loses_nothing() -> None:
+    async with LocalSystem("x") as system:
+        single, other = system.spawn(Single, "a"), system.spawn(Single, "b")
+        await asyncio.gather(single.ask(Count()), other.ask(Count()))
+        handled = list[int]()
+        single.tell(Again(left=1_000, handled=handled))
+        assert await other.ask(Count()) == 2
+        await until(lambda: len(handled) == 1_001)
+        assert handled == list(range(1_000, -1, -1))
+
+
+async def test_one_that_is_ended_by_its_only_mail_takes_no_more() -> None:
+    async with LocalSystem("x") as system:
+        single = system.spawn(Single, "a")
+        assert await single.ask(Count()) == 1
+        single.tell(Last(end=lambda: single._cell.end("it was told so")))  # pyright: ignore[reportPrivateUsage]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(ActorStopped, match="it was told so"):
+            single.tell(Count())
+        assert single._cell.is_gone  # pyright: ignore[reportPrivateUsage]

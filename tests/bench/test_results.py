@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from regrow.bench import LoopMissing, Result, UnknownBench, bench_names, run_benchmarks
+from regrow.bench import LoopMissing, Measured, UnknownBench, bench_names, run_benchmarks
 from regrow.bench.plan import Plan, compare
 from regrow.bench.result import result
 
@@ -60,7 +60,8 @@ async def test_each_side_warms_up_once_and_then_they_take_turns_at_being_first()
 
     line = await compare(Plan(repeat=2), "b", "m", "1/s", side("ours"), side("floor"), better="higher")
     assert ran == ["ours", "floor", "ours", "floor", "floor", "ours"]
-    assert (line.value, line.floor, line.repeat, line.loop) == (4.5, 4.5, 2, "asyncio")
+    assert (line.line.value, line.line.floor, line.line.repeat, line.line.loop) == (4.5, 4.5, 2, "asyncio")
+    assert (line.ours, line.floors, line.times) == ((3.0, 6.0), (4.0, 5.0), ())
 
 
 def test_a_plan_that_measures_nothing_is_refused() -> None:
@@ -70,7 +71,7 @@ def test_a_plan_that_measures_nothing_is_refused() -> None:
 
 
 def test_an_unknown_name_is_refused_before_anything_runs() -> None:
-    results: list[Result] = []
+    results: list[Measured] = []
     with pytest.raises(UnknownBench, match="no benchmark is called 'nap'; there are tell, ask"):
         run_benchmarks(["tell", "nap"], on_result=results.append)
     assert results == []
@@ -78,16 +79,16 @@ def test_an_unknown_name_is_refused_before_anything_runs() -> None:
 
 def test_a_loop_that_is_not_installed_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    results: list[Result] = []
+    results: list[Measured] = []
     with pytest.raises(LoopMissing, match=r"uvloop is not installed; get it with: pip install 'regrow\[fast\]'"):
         run_benchmarks(["tell"], loop="uvloop", on_result=results.append)
     assert results == []
 
 
 def test_a_line_says_which_loop_it_was_measured_on() -> None:
-    results: list[Result] = []
+    results: list[Measured] = []
     run_benchmarks(["tell"], repeat=1, scale=0.001, loop="asyncio", on_result=results.append)
-    assert [each.loop for each in results] == ["asyncio"]
+    assert [each.line.loop for each in results] == ["asyncio"]
 
 
 def test_every_benchmark_is_listed() -> None:
@@ -96,10 +97,10 @@ def test_every_benchmark_is_listed() -> None:
 
 @pytest.mark.parametrize("name", list(METRICS))
 def test_each_benchmark_runs_at_a_tiny_size(name: str) -> None:
-    results: list[Result] = []
+    results: list[Measured] = []
     run_benchmarks([name], repeat=2, scale=0.02, on_result=results.append)
-    assert {each.metric for each in results} == METRICS[name]
-    for each in results:
+    assert {each.line.metric for each in results} == METRICS[name]
+    for each in (measured.line for measured in results):
         assert each.bench == name
         assert each.repeat == 2
         assert each.value > 0

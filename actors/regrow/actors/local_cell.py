@@ -135,6 +135,31 @@ class LocalCell:
         self._continue()
         return value
 
+    def take_one(self) -> bool:
+        """Handles the one message that waits, where it was told and its handler never awaits; False when that is not so.
+
+        What a message to each of many actors costs is mostly what comes around it: this is ``drain`` without a coroutine.
+        """
+        mailbox, actor = self.mailbox, self._actor
+        mail = mailbox.mail
+        if len(mail) != 1 or actor is None or self._suspended or mailbox.senders is not None:
+            return False
+        entry = mail[0]
+        plain = self.plain.get(type(entry))
+        if plain is None:
+            return False
+        mail.popleft()
+        try:
+            plain(actor, entry)
+        except _RAISED as error:  # the supervised edge, as in ``drain``
+            if self._is_over(error, entry):
+                return True
+        if mailbox.mail:
+            self.system.runners.activate(self)
+        else:
+            self._rest()
+        return True
+
     async def drain(self, runner: "asyncio.Task[Any]") -> bool:
         """Handles messages until none is left or it is somebody else's turn; True when more are waiting.
 

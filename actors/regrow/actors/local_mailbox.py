@@ -14,7 +14,7 @@ from regrow.actors.local_policy import Overflow
 from regrow.actors.message import Message
 from regrow.bus import Address, MailboxFull
 
-SPARE_MAX = 64
+SPARE_MAX = 1_000
 """Empty deques kept for the next mailbox that needs one."""
 
 Method = Callable[[Any, Any], Awaitable[object]]

@@ -17,12 +17,18 @@ SLICE_S = 0.001
 """How long actors run before tasks, sockets and timers get their turn; a single handler may take longer."""
 FLOODED_S = 100e-6
 """The same where one of them has more mail than it got done: the others' senders are to wait for little of that."""
+LOOK_EVERY = 16
+"""Messages taken one by one between two looks at the clock."""
 PARKED_MAX = 64
 """Runners kept for the next burst; more exist only while so many handlers wait at once."""
 
 
 class Runnable(Protocol):
     """Somebody who has work to do."""
+
+    def take_one(self) -> bool:
+        """Does all there is, where that is so little that it needs no ``drain``; False when it is not."""
+        ...
 
     async def drain(self, runner: "asyncio.Task[Any]") -> bool:
         """Does some of it in that task, until ``Runners.is_due`` says that others should have their turn; True when more is left."""
@@ -44,6 +50,7 @@ class Runners:
         self.answered = False
         """Set by whoever answers an ask: while more is left than fits a quantum, the loop gets its turn first."""
         self._since = 0.0
+        self._taken = 0
         self._closed = False
         self.context = Context()
         """Where handlers run that whoever asks runs himself."""
@@ -81,6 +88,11 @@ class Runners:
             self._since = now
         return now - self._since >= slice_s
 
+    def _is_slice_over(self) -> bool:
+        """Looks at the clock now and then."""
+        self._taken += 1
+        return not self._taken % LOOK_EVERY and self._is_over(SLICE_S)
+
     def _send(self) -> None:
         self._coming = True
         while self._parked:
@@ -111,6 +123,10 @@ class Runners:
                 runnable = ready.popleft()
                 if ready and not self._looking:
                     self._look_soon()
+                if runnable.take_one():
+                    if not ready or not self._is_slice_over():
+                        continue
+                    break
                 if await runnable.drain(runner):
                     ready.append(runnable)
                     if self.answered or self._is_over(FLOODED_S):

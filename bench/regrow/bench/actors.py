@@ -1,5 +1,6 @@
 """The actors that are measured: as little as an actor can do, so that what is measured is the runtime."""
 
+import asyncio
 from typing import Any
 
 from regrow.actors import Actor, Event, LocalActor, Message, command, event, tool
@@ -43,6 +44,41 @@ class PlainCounter:
     async def add(self, msg: Add) -> int:
         self.total += msg.amount
         return self.total
+
+
+class Latch:
+    """Opens when so many have been through."""
+
+    def __init__(self, many: int) -> None:
+        self.left = many
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Through(Message[None]):
+    """Goes through a latch."""
+
+    latch: Any
+
+
+class Goer(LocalActor):
+    """Goes through latches."""
+
+    @command
+    async def go(self, msg: Through) -> None:
+        latch = msg.latch
+        latch.left -= 1
+        if not latch.left:
+            latch.opened.set_result(None)
+
+
+class PlainGoer:
+    """The same without a runtime."""
+
+    async def go(self, msg: Through) -> None:
+        latch = msg.latch
+        latch.left -= 1
+        if not latch.left:
+            latch.opened.set_result(None)
 
 
 class Token(Message[None]):

@@ -4,14 +4,26 @@ import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from regrow.actors import LocalSystem
-from regrow.bench.actors import Add, LocalCounter, Pass, PlainCounter, PlainRelay, Relay, Token
+from regrow.bench.actors import (
+    Add,
+    Goer,
+    Latch,
+    LocalCounter,
+    Pass,
+    PlainCounter,
+    PlainGoer,
+    PlainRelay,
+    Relay,
+    Through,
+    Token,
+)
 from regrow.bench.hand_over import HandOver
 from regrow.bench.plan import Plan, compare, rate
-from regrow.bench.result import Result
+from regrow.bench.result import Measured
 
 RECEIVERS = 1_000
 ROUNDS = 100
@@ -21,40 +33,47 @@ SPAWNED = 20_000
 
 _ONE = Add(amount=1)
 
-Tell = Callable[[Add], None]
-Ask = Callable[[Add], Awaitable[int]]
+Tell = Callable[[Through], None]
 
 
-async def fanout(plan: Plan) -> list[Result]:
-    """``fanout_per_s``: one sender tells 1,000 actors a message each, and again when the last has handled it, 100 times."""
-    rounds, many = plan.count(ROUNDS), plan.count(RECEIVERS)
+async def fanout(plan: Plan) -> list[Measured]:
+    """``fanout_per_s``: one sender tells 1,000 actors a message each, and again when all have handled it, 100 times."""
+    return [await fan_out(plan, RECEIVERS)]
 
-    async def spread(tells: Sequence[Tell], last: Ask) -> None:
+
+async def fan_out(plan: Plan, receivers: int) -> Measured:
+    """The same for so many actors, with as many messages in all."""
+    many = plan.count(receivers)
+    rounds = plan.count(ROUNDS * RECEIVERS // many)
+
+    async def spread(tells: Sequence[Tell]) -> None:
         for _ in range(rounds):
+            latch = Latch(many)
+            through = Through(latch=latch)
             for tell in tells:
-                tell(_ONE)
-            await last(_ONE)
+                tell(through)
+            await latch.opened
 
     async with LocalSystem("bench") as system, asyncio.TaskGroup() as tasks:
-        actors = [system.spawn(LocalCounter, str(number)) for number in range(many)]
-        plain = [HandOver(PlainCounter().add) for _ in range(many)]
+        ours = [system.spawn(Goer, str(number)).tell for number in range(many)]
+        plain = [HandOver(PlainGoer().go) for _ in range(many)]
         consumers = [tasks.create_task(each.run()) for each in plain]
-        ours, theirs = [each.tell for each in actors[:-1]], [each.tell for each in plain[:-1]]
+        theirs = [each.tell for each in plain]
         found = await compare(
             plan,
             "fanout",
             "fanout_per_s",
             "1/s",
-            lambda: rate(lambda: spread(ours, actors[-1].ask), rounds * many),
-            lambda: rate(lambda: spread(theirs, plain[-1].ask), rounds * many),
+            lambda: rate(lambda: spread(ours), rounds * many),
+            lambda: rate(lambda: spread(theirs), rounds * many),
             better="higher",
         )
         for consumer in consumers:
             consumer.cancel()
-    return [found]
+    return found
 
 
-async def ring(plan: Plan) -> list[Result]:
+async def ring(plan: Plan) -> list[Measured]:
     """``hop_us``: a token goes round a ring of 1,000 actors, each of which tells the next; the time of one hop."""
     many, hops = plan.count(RING), plan.count(HOPS)
     async with LocalSystem("bench") as system, asyncio.TaskGroup() as tasks:
@@ -91,7 +110,7 @@ Crowd = Callable[[int], AbstractAsyncContextManager[None]]
 """So many of them, each of which has answered a message, until the end of the block."""
 
 
-async def spawn(plan: Plan) -> list[Result]:
+async def spawn(plan: Plan) -> list[Measured]:
     """``spawn_per_s``: actors that are made and answer a message, named and supervised; ``idle_bytes``: what such a one keeps,
     its state with it."""
     many = plan.count(SPAWNED)

@@ -1,13 +1,12 @@
 """The benchmark of turns. Its floor appends the very records that the actors wrote."""
 
-import statistics
-import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from regrow.actors import Kind, Ref, System
 from regrow.bench.actors import Add, Counter
-from regrow.bench.plan import Plan, compare
-from regrow.bench.result import Result
+from regrow.bench.plan import Plan, compare, times_us
+from regrow.bench.result import Measured
 from regrow.bench.stage import APP, Stage, stage
 from regrow.bus import Address, encode
 from regrow.bus.server import Durability
@@ -21,13 +20,13 @@ _ONE = Add(amount=1)
 _ONE_JSON = encode(_ONE)
 
 
-async def turn(plan: Plan) -> list[Result]:
+async def turn(plan: Plan) -> list[Measured]:
     """``turn_us``, ``turn_fsync_us``: asks of one durable actor from its own process, one after the other.
     ``turn_remote_us``, ``turn_remote_fsync_us``: such asks from another connection, as any NATS client sends them.
 
     The floor is one append each, of the record that such a turn writes.
     """
-    found: list[Result] = []
+    found: list[Measured] = []
     for durability, suffix in SUFFIXES.items():
         count = plan.count(TURNS[durability])
         async with stage(durability) as here, System(APP, [Kind(actor=Counter)]).host(here.bus) as node:
@@ -44,23 +43,9 @@ async def turn(plan: Plan) -> list[Result]:
 
             ways: list[tuple[str, str, Act]] = [("turn", "inside", ask), ("turn_remote", "outside", request)]
             for way, key, act in ways:
-                ours, floor = _median(act, count), _median(await _appends(here, key), count)
+                ours, floor = partial(times_us, act, count), partial(times_us, await _appends(here, key), count)
                 found.append(await compare(plan, "turn", f"{way}{suffix}", "us", ours, floor, better="lower"))
     return found
-
-
-def _median(act: Act, count: int) -> Callable[[], Awaitable[float]]:
-    """The median time in microseconds of doing it so many times, one after the other."""
-
-    async def measure() -> float:
-        times: list[float] = []
-        for _ in range(count):
-            begun = time.perf_counter()
-            await act()
-            times.append(time.perf_counter() - begun)
-        return statistics.median(times) * 1e6
-
-    return measure
 
 
 async def _appends(here: Stage, like: str) -> Act:

@@ -1,15 +1,14 @@
 """The benchmarks of local actors: ``tell`` and ``ask``. Their floor is ``HandOver``."""
 
 import asyncio
-import statistics
-import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from regrow.actors import LocalSystem
 from regrow.bench.actors import Add, LocalCounter, PlainCounter
 from regrow.bench.hand_over import HandOver
-from regrow.bench.plan import Plan, compare, rate
-from regrow.bench.result import Result
+from regrow.bench.plan import Plan, compare, rate, times_us
+from regrow.bench.result import Measured
 
 BURST = 1_000
 """Tells before the sender waits for the last one: as many as a mailbox holds when nothing else is said."""
@@ -20,7 +19,7 @@ ASKERS = 100
 _ONE = Add(amount=1)
 
 
-async def tell(plan: Plan) -> list[Result]:
+async def tell(plan: Plan) -> list[Measured]:
     """``tell_per_s``: messages told to one actor in bursts, until all are handled."""
     bursts = plan.count(TELLS // BURST)
 
@@ -46,48 +45,48 @@ async def tell(plan: Plan) -> list[Result]:
     return [found]
 
 
-async def ask(plan: Plan) -> list[Result]:
+async def ask(plan: Plan) -> list[Measured]:
     """``ask_p50_us``: one ask after the other; ``asks_per_s``: a hundred askers at once, each with an actor of its own."""
     count = plan.count(ASKS)
-    each = plan.count(ASKS * 3 // ASKERS)
     async with LocalSystem("bench") as system, asyncio.TaskGroup() as tasks:
-        actors = [system.spawn(LocalCounter, str(number)).ask for number in range(ASKERS)]
-        plain = [HandOver(PlainCounter().add) for _ in range(ASKERS)]
-        consumers = [tasks.create_task(one.run()) for one in plain]
-        plain_asks = [one.ask for one in plain]
+        actor, plain = system.spawn(LocalCounter, "a"), HandOver(PlainCounter().add)
+        consumer = tasks.create_task(plain.run())
         alone = await compare(
             plan,
             "ask",
             "ask_p50_us",
             "us",
-            lambda: _median_us(actors[0], count),
-            lambda: _median_us(plain_asks[0], count),
+            lambda: times_us(partial(actor.ask, _ONE), count),
+            lambda: times_us(partial(plain.ask, _ONE), count),
             better="lower",
         )
-        together = await compare(
+        consumer.cancel()
+    return [alone, await asks_at_once(plan, ASKERS)]
+
+
+async def asks_at_once(plan: Plan, askers: int) -> Measured:
+    """``asks_per_s`` of so many askers, with as many asks in all."""
+    each = plan.count(max(1, 3 * ASKS // askers))
+    async with LocalSystem("bench") as system, asyncio.TaskGroup() as tasks:
+        actors = [system.spawn(LocalCounter, str(number)).ask for number in range(askers)]
+        plain = [HandOver(PlainCounter().add) for _ in range(askers)]
+        consumers = [tasks.create_task(one.run()) for one in plain]
+        plain_asks = [one.ask for one in plain]
+        found = await compare(
             plan,
             "ask",
             "asks_per_s",
             "1/s",
-            lambda: rate(lambda: _at_once(actors, each), each * ASKERS),
-            lambda: rate(lambda: _at_once(plain_asks, each), each * ASKERS),
+            lambda: rate(lambda: _at_once(actors, each), each * askers),
+            lambda: rate(lambda: _at_once(plain_asks, each), each * askers),
             better="higher",
         )
         for consumer in consumers:
             consumer.cancel()
-    return [alone, together]
+    return found
 
 
 Ask = Callable[[Add], Awaitable[int]]
-
-
-async def _median_us(ask: Ask, count: int) -> float:
-    times: list[float] = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        await ask(_ONE)
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times) * 1e6
 
 
 async def _at_once(asks: Sequence[Ask], each: int) -> None:

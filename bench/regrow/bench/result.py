@@ -31,6 +31,33 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The event loop: ``asyncio`` or ``uvloop``."""
 
 
+NOISY = 0.3
+"""Ratios of repeats that are this far apart tell nothing about small differences."""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A line, and what it was made of: one value of each side per repeat, in the order in which they were measured."""
+
+    line: Result
+    ours: tuple[float, ...]
+    floors: tuple[float, ...]
+    better: Better
+    times: tuple[float, ...] = ()
+    """Of single calls, in the line's unit, where it is their median that was measured."""
+    floor_times: tuple[float, ...] = ()
+
+    @property
+    def noise(self) -> float:
+        """How far the ratios of the repeats are apart: the largest minus the smallest over their median."""
+        ratios = [_ratio(*both, self.better) for both in zip(self.ours, self.floors, strict=True)]
+        return (max(ratios) - min(ratios)) / statistics.median(ratios)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether nothing can be concluded from it but an order of magnitude: measure again, on a quieter machine or more often."""
+        return self.noise > NOISY
+
+
 def result(
     bench: str, metric: str, unit: str, ours: Sequence[float], floors: Sequence[float], *, loop: str, better: Better
 ) -> Result:
@@ -42,8 +69,12 @@ def result(
         value=round(value, 2),
         unit=unit,
         floor=round(floor, 2),
-        ratio=round(value / floor if better == "higher" else floor / value, 3),
+        ratio=round(_ratio(value, floor, better), 3),
         repeat=len(ours),
         spread=round((max(ours) - min(ours)) / value, 3),
         loop=loop,
     )
+
+
+def _ratio(value: float, floor: float, better: Better) -> float:
+    return value / floor if better == "higher" else floor / value

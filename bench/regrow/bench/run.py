@@ -12,7 +12,7 @@ from regrow.bench.log import append, recover
 from regrow.bench.memory import ask, tell
 from regrow.bench.plan import Bench, Plan
 from regrow.bench.restart import restart
-from regrow.bench.result import Result
+from regrow.bench.result import Measured
 from regrow.bench.steps import steps
 from regrow.bench.timers import timers
 
@@ -62,24 +62,25 @@ def run_benchmarks(
     repeat: int = 5,
     scale: float = 1.0,
     loop: Loop = "asyncio",
-    on_result: Callable[[Result], None],
+    own: Mapping[str, Bench] | None = None,
+    on_result: Callable[[Measured], None],
 ) -> None:
     """Runs the benchmarks and gives the results of each to the callback as soon as it is done.
 
     ``repeat`` measurements of each metric, after one to warm up; ``scale`` multiplies the work of each, where 1 takes about
-    a second for all repeats of ``tell`` and at most half a minute for any benchmark. Raises ``UnknownBench`` and
-    ``LoopMissing`` before any is run.
+    a second for all repeats of ``tell`` and at most half a minute for any benchmark. ``own``: benchmarks beside those of regrow.
+    Raises ``UnknownBench`` and ``LoopMissing`` before any is run.
     """
-    plan = Plan(repeat=repeat, scale=scale)
+    plan, known = Plan(repeat=repeat, scale=scale), {**BENCHES, **(own or {})}
     for name in names:
-        if name not in BENCHES:
+        if name not in known:
             raise UnknownBench(name)
     new_loop = loop_factory(loop)
     collect_less()
     for name in names:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            for result in runner.run(BENCHES[name](plan)):
-                on_result(result)
+            for measured in runner.run(known[name](plan)):
+                on_result(measured)
 
 
 def loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:

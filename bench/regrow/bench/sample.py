@@ -34,10 +34,24 @@ def sample(values: Sequence[float]) -> Sample:
     return Sample(len(values), *(round(value, 3) for value in found))
 
 
+SHARES = (0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1.0)
+"""Where a distribution of latencies is looked at: as an HDR histogram prints it, but exact, for all values are kept."""
+
+
+def percentiles(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """The value that each of ``SHARES`` of all values, of at least one, does not exceed; the last is the largest."""
+    ordered = sorted(values)
+    return tuple((each, ordered[_place(len(ordered), each)]) for each in SHARES)
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """The smallest value that this share of all values does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -int(-len(ordered) * share // 1) - 1))]
+    return ordered[_place(len(ordered), share)]
+
+
+def _place(count: int, share: float) -> int:
+    return min(count - 1, max(0, -int(-count * share // 1) - 1))
 
 
 def compared(ours: Sequence[float], floors: Sequence[float]) -> Compared:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from regrow.actors import Kind, Node, System
 from regrow.bench.actors import Work, Worker
 from regrow.bench.plan import Plan, compare, rate
-from regrow.bench.result import Result
+from regrow.bench.result import Measured
 from regrow.bench.stage import APP, Stage, stage
 from regrow.bus import Address
 from regrow.bus.server import Durability
@@ -19,13 +19,13 @@ SUFFIXES: dict[Durability, str] = {"process": "", "disk": "_fsync"}
 PATIENCE_S = 120.0
 
 
-async def steps(plan: Plan) -> list[Result]:
+async def steps(plan: Plan) -> list[Measured]:
     """``steps_per_s``, ``steps_fsync_per_s``: workers at once, each in one turn of trivial steps, one after the other; the floor
     appends the records of such turns, those that begin and end it among them, as many at once."""
     return [await _steps(plan, durability) for durability in STEPS]
 
 
-async def _steps(plan: Plan, durability: Durability) -> Result:
+async def _steps(plan: Plan, durability: Durability) -> Measured:
     work, keys = Work(steps=STEPS[durability]), [str(number) for number in range(plan.count(WORKERS))]
     kind = Kind(actor=Worker, active_max=WORKERS)
     async with stage(durability) as here, System(APP, [kind]).host(here.bus) as node:

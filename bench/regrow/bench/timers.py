@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from regrow.actors import Actor, Event, Kind, Message, Node, Policy, System, command, event, query
 from regrow.bench.plan import Plan, compare
 from regrow.bench.raw import RawLog, Refused
-from regrow.bench.result import Result
+from regrow.bench.result import Measured
 from regrow.bench.sample import Sample, quantile, sample
 from regrow.bench.stage import APP, stage
 from regrow.bench.watched import WatchedBus
@@ -228,7 +228,7 @@ class RawTimers:
             raise Refused(answer.decode())
 
 
-async def timers(plan: Plan) -> list[Result]:
+async def timers(plan: Plan) -> list[Measured]:
     """``timer_late_p99_ms``: timers of many owners, all due at once, from the due time until they reach their owners."""
     owners, lead_s = plan.count(OWNERS), max(LEAD_MIN_S, LEAD_S * plan.scale)
     async with stage("process") as here:

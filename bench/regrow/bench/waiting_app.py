@@ -13,13 +13,13 @@ import tracemalloc
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 
 from regrow.actors import Actor, Kind, Message, Node, Policy, System, command, tool
 from regrow.actors.logs import log_to_stderr
 from regrow.actors.step import step
+from regrow.bench.resident import resident_bytes
 from regrow.bus import Bus, open_bus
 from regrow.bus.connection import ServerAddress, connect
 
@@ -36,7 +36,6 @@ DAY_S = 86_400.0
 TIMEOUT_S = 600.0
 POLL_S = 0.1
 FILES = 25
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Gate:
@@ -183,7 +182,7 @@ async def begin(node: Node, gate: Gate, mode: str, keys: Sequence[str]) -> None:
 def _look() -> tuple[int, tracemalloc.Snapshot | None]:
     gc.collect()
     snapshot = tracemalloc.take_snapshot() if tracemalloc.is_tracing() else None
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE, snapshot
+    return resident_bytes(), snapshot
 
 
 def _grown(before: tracemalloc.Snapshot | None, after: tracemalloc.Snapshot | None) -> Counter[str]:

@@ -97,7 +97,10 @@ def parser() -> argparse.ArgumentParser:
     add_operators(commands)
 
     bench = commands.add_parser("bench", help="measure, each benchmark beside its floor in the same process")
-    bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: list them)")
+    bench.add_argument(
+        "names", nargs="*", metavar="NAME", help="which (default: list them), or an actor of your own: app.py:Counter"
+    )
+    bench.add_argument("--message", metavar="JSON", help='what your own actor is asked: {"type": "Add", "amount": 1}')
     bench.add_argument("--all", action="store_true", help="every benchmark")
     bench.add_argument("--repeat", type=_count, default=5, metavar="N", help="measurements of each (default 5)")
     bench.add_argument(
@@ -105,6 +108,18 @@ def parser() -> argparse.ArgumentParser:
         choices=("asyncio", "uvloop"),
         default="asyncio",
         help="the event loop (default asyncio; uvloop comes with regrow[fast])",
+    )
+    bench.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="an earlier run's --json lines: says what became faster or slower, beyond the noise (exit code 1: slower)",
+    )
+    bench.add_argument(
+        "--plot",
+        type=Path,
+        metavar="DIR",
+        help="draw scaling curves and latencies there, and a page with all of them (needs regrow[plots])",
     )
     _json(bench)
 
