@@ -17,7 +17,7 @@ from regrow.bench.sample import quantile
 
 OURS, FLOOR, RATIO = "#1f5fa8", "#8a8f98", "#b3541e"
 WIDTH_IN, HEIGHT_IN, DPI = 8.0, 4.5, 120
-SHARES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
+MARKED = (0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
 class PlotsMissing(RuntimeError):
@@ -63,9 +63,10 @@ def _curve(curve: Curve) -> bytes:
         values.plot(sizes, middle, "o-", color=colour, label=label)
     values.set(xscale="log", yscale="log", ylabel=f"{curve.metric} ({curve.unit})")
     values.legend()
-    ratios.plot(sizes, [each.line.ratio for _, each in curve.points], "o-", color=RATIO)
+    found = [each.line.ratio for _, each in curve.points]
+    ratios.plot(sizes, found, "o-", color=RATIO)
     ratios.axhline(1.0, color=FLOOR, linewidth=0.8)
-    ratios.set(xlabel=curve.along, ylabel="ratio", ylim=(0, None))
+    ratios.set(xlabel=curve.along, ylabel="ratio", ylim=(0, 1.15 * max(1.0, *found)))
     for axes in (values, ratios):
         axes.grid(visible=True, which="major", alpha=0.3)
     return _png(figure)
@@ -79,11 +80,9 @@ def _latencies(measured: Measured) -> bytes:
         ordered = sorted(times)
         count = len(ordered)
         axes.step([count / (count - place) for place in range(count)], ordered, where="post", color=colour, label=label)
-    known = [share for share in SHARES if (1 - share) * len(measured.times) >= 1]
+    known = [share for share in MARKED if (1 - share) * len(measured.times) >= 1]
     axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel=f"latency ({measured.line.unit})")
-    axes.set_xticks(
-        [1 / (1 - share) for share in known], [f"{share:.2%}".rstrip("0").rstrip(".%") + "%" for share in known]
-    )
+    axes.set_xticks([1 / (1 - share) for share in known], [f"{share * 100:g}%" for share in known])
     axes.minorticks_off()
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
