@@ -89,3 +89,7 @@ async def test_the_two_commands_are_what_the_makefile_offers() -> None:
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+) ", README.read_text(encoding="utf-8"), re.MULTILINE):
         assert f"\n{target}: " in makefile
+
+
+async def test_the_desk_passes_a_question_on(snippets: dict[str, Any]) -> None:
+    assert await snippets["desk.py"].main() == "WHY?"

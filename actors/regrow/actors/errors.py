@@ -58,10 +58,11 @@ class AskFailed(ActorError):
 
 
 class AskTimeout(ActorError, TimeoutError):
-    """No reply within the deadline. The message is in the mailbox all the same and may still be handled."""
+    """No reply within the deadline. The message may still be handled: of a durable actor in any case, of a
+    ``LocalActor`` when it was being handled already."""
 
     def __init__(self, actor: str, timeout_s: float) -> None:
-        super().__init__(f"{actor} did not answer within {timeout_s:g} s; the message stays in its mailbox")
+        super().__init__(f"{actor} did not answer within {timeout_s:g} s; the message may still be handled")
         self.actor = actor
         self.timeout_s = timeout_s
 

@@ -10,11 +10,12 @@ from the next batch on.
 import asyncio
 from collections.abc import Callable, Mapping
 from itertools import repeat, starmap
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import structlog
 
 from regrow.actors.errors import DEFECT, AskFailed, DefinitionError, Refused, failure
+from regrow.actors.local_limit import limit_asks
 from regrow.actors.local_mailbox import Asked, Entry, LocalMailbox, PostOffice, fail
 from regrow.actors.local_policy import LocalPolicy, Overflow
 from regrow.actors.local_restarts import LocalRestarts
@@ -116,7 +117,7 @@ class LocalCell:
             return error
         raise AssertionError(f"{message} is handled")
 
-    def serve(self, message: Message[Any], plain: Plain) -> object:
+    def serve(self, message: Message[Any], plain: Plain) -> Any:
         """The reply of an idle actor whose handler never awaits: handled at once, in the task of whoever asks.
 
         It is done as if the message had been the only one in the mailbox, in a context that is not the asker's. Raises what an
@@ -174,7 +175,7 @@ class LocalCell:
                 return False
             actor, runners, mailbox = self._actor, self.system.runners, self.mailbox
             mail, methods, plains = mailbox.mail, mailbox.methods, self.plain
-            known: type | None = None
+            known: type[Any] | None = None
             plain: Any = None
             size = 1
             while mail:
@@ -182,21 +183,30 @@ class LocalCell:
                 try:
                     for entry in batch:
                         try:
-                            kind = type(entry)
+                            kind: type[Any] = type(entry)
                             if kind is known:  # the commonest comes first: what is told again and never awaits
                                 plain(actor, entry)
                             elif kind is tuple:
-                                message, reply = cast(Asked, entry)
+                                # No cast, which would be a call for each message.
+                                asked: Asked = entry  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+                                message, reply, due = asked
+                                if reply.done():
+                                    self.system.dead.add(self.address, message, "late")
+                                    continue
                                 kind = type(message)
                                 if kind in plains:
                                     value = plains[kind](actor, message)
                                 else:
-                                    value = await methods[kind](actor, message)
-                                if reply.done():
-                                    self.system.dead.add(self.address, message, "late_reply")
-                                else:
+                                    limit = limit_asks(due)
+                                    try:
+                                        value = await methods[kind](actor, message)
+                                    finally:
+                                        limit.clear()
+                                try:
                                     reply.set_result(value)
                                     runners.answered = True
+                                except asyncio.InvalidStateError:  # whoever asked has given up meanwhile
+                                    self.system.dead.add(self.address, message, "late_reply")
                             elif kind in plains:
                                 known, plain = kind, plains[kind]
                                 plain(actor, entry)

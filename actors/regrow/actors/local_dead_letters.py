@@ -18,9 +18,9 @@ LATEST = 100
 
 _log = structlog.get_logger(__name__)
 
-Reason = Literal["drop_newest", "drop_oldest", "stopped", "late_reply"]
-"""The mailbox was full (which of two messages went says its overflow), the actor was stopped before it came to the message, or the
-handler's reply came after whoever asked had given up."""
+Reason = Literal["drop_newest", "drop_oldest", "stopped", "late", "late_reply"]
+"""The mailbox was full (which of two messages went says its overflow), the actor was stopped before it came to the message, whoever
+asked had given up by the time that it did, or before the handler's reply came."""
 
 
 class LocalDeadLetter(msgspec.Struct, frozen=True):

@@ -20,7 +20,8 @@ SPARE_MAX = 1_000
 Method = Callable[[Any, Any], Awaitable[object]]
 """A handler, called with the actor and the message."""
 Reply = asyncio.Future[object]
-Asked = tuple[Message[Any], Reply]
+Asked = tuple[Message[Any], Reply, float]
+"""A message, where its reply goes, and when whoever asked gives up, by the loop's clock."""
 Entry = Message[Any] | Asked
 Mail = deque[Entry]
 Senders = deque[tuple[Entry, asyncio.Future[Any]]]
@@ -68,16 +69,14 @@ class LocalMailbox:
         self.senders: Senders | None = None
         """Those who wait for room, while there are any."""
 
-    def put(self, message: Message[Any], reply: Reply | None = None) -> None:
+    def put(self, entry: Entry) -> None:
         """Adds a message. Raises ``MailboxFull``, ``ActorStopped``, and ``DefinitionError`` when nothing handles it."""
-        if self._admits(message):
-            self.mail.append(message if reply is None else (message, reply))
-        elif reply is None:
-            self._overflows(message)
-        elif self._overflow == "wait":
-            self._line_up((message, reply), reply)
+        if self._admits(message_of(entry)):
+            self.mail.append(entry)
+        elif isinstance(entry, tuple) and self._overflow == "wait":
+            self._line_up(entry, entry[1])
         else:
-            self._overflows((message, reply))
+            self._overflows(entry)
 
     async def put_wait(self, message: Message[Any]) -> None:
         """Adds a message once there is room, where senders wait for that. Raises as ``put`` does."""
@@ -158,7 +157,7 @@ class LocalMailbox:
         raise full
 
     def _drop(self, entry: Entry, reason: Literal["drop_newest", "drop_oldest"]) -> None:
-        self._owner.system.dead.add(self._owner.address, entry[0] if isinstance(entry, tuple) else entry, reason)
+        self._owner.system.dead.add(self._owner.address, message_of(entry), reason)
 
     def _line_up(self, entry: Entry, future: "asyncio.Future[Any]") -> None:
         """One more who waits: with the reply to an ask, or with what ``put_wait`` awaits."""
@@ -166,6 +165,11 @@ class LocalMailbox:
             self.senders = deque()
         self.senders.append((entry, future))
         self.room = 0
+
+
+def message_of(entry: Entry) -> Message[Any]:
+    """The message itself."""
+    return entry[0] if isinstance(entry, tuple) else entry
 
 
 def fail(entry: Entry | None, error: Exception, cause: BaseException | None = None) -> None:

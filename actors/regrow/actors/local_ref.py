@@ -1,10 +1,11 @@
 """A reference to a local actor: what its senders hold. Everything is on one event loop."""
 
 import asyncio
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.local_cell import LocalCell
+from regrow.actors.local_limit import limit_now
 from regrow.actors.message import Message
 from regrow.actors.ref import ASK_TIMEOUT_S
 from regrow.bus import Address
@@ -43,23 +44,36 @@ class LocalRef:
         """The actor's reply, typed by the message.
 
         Raises ``Refused`` when the actor says no, ``AskFailed`` (from the handler's exception) when its handler failed,
-        ``AskTimeout`` when no reply came within ``timeout_s`` seconds (the message is handled all the same, and its reply is
-        counted as a dead letter), ``ActorStopped``. When no room is left: ``MailboxFull``, at once, or what the mailbox's
-        ``overflow`` says. Two actors that wait for each other both end in ``AskTimeout``.
+        ``AskTimeout`` when no reply came within ``timeout_s`` seconds, ``ActorStopped``. When no room is left: ``MailboxFull``,
+        at once, or what the mailbox's ``overflow`` says. Two actors that wait for each other both end in ``AskTimeout``.
+
+        In a handler that serves an ask itself, it ends with that ask at the latest, and the error says the seconds that were
+        left. What is still in the mailbox when whoever asked has given up is not handled: it is a dead letter (``late``). Of
+        what is being handled then, the reply is one (``late_reply``).
 
         In a handler of a durable actor this is no step and would be asked again after a crash: ask in a tool there.
         """
         cell = self._cell
         if cell.idle and type(message) in cell.plain and cell.system.runners.is_free():
-            return cast(R, cell.serve(message, cell.plain[type(message)]))
-        reply: asyncio.Future[object] = asyncio.Future(loop=self._loop)
+            served: R = cell.serve(message, cell.plain[type(message)])
+            return served
+        reply: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+        limit = limit_now.get()
+        if limit and limit[0] < self._loop.time() + timeout_s:
+            due = self._deadlines.cut_short(reply, limit[0], cell.address)
+        else:
+            due = self._deadlines.add(reply, timeout_s, cell.address)
         mailbox = self._mailbox
         if type(message) in mailbox.methods and len(mailbox.mail) < mailbox.room:
-            mailbox.mail.append((message, reply))
+            mailbox.mail.append((message, reply, due))
         else:
-            mailbox.put(message, reply)
-        self._deadlines.add(reply, timeout_s, cell.address)
-        return cast(R, await reply)
+            try:
+                mailbox.put((message, reply, due))
+            except BaseException:
+                reply.cancel()  # or its deadline would find it open
+                raise
+        value: R = await reply
+        return value
 
     def tell(self, message: Message[Any]) -> None:
         """Leaves a message; nobody learns what became of it, a failure is logged and restarts the actor.

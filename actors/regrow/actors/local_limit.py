@@ -1,0 +1,20 @@
+"""The limit of the ask that a handler serves: the asks that it makes in turn end with it, as calls under a gRPC deadline do.
+
+It lies in a context variable, so the tasks that a handler starts have it too. What they have is the same object, and the end of
+the handler empties it: a task that outlives its handler asks under its own limits.
+"""
+
+from contextvars import ContextVar
+
+Limit = list[float]
+"""When it is over, in seconds of the loop's clock; empty once the handler has ended."""
+
+limit_now: ContextVar[Limit | None] = ContextVar("regrow.local_limit", default=None)
+"""What the running handler is under; None or empty where it serves no ask that waits."""
+
+
+def limit_asks(due: float) -> Limit:
+    """From now on this context's asks end at that time; until the returned limit is cleared."""
+    limit = [due]
+    limit_now.set(limit)
+    return limit
