@@ -93,3 +93,7 @@ async def test_the_two_commands_are_what_the_makefile_offers() -> None:
 
 async def test_the_desk_passes_a_question_on(snippets: dict[str, Any]) -> None:
     assert await snippets["desk.py"].main() == "WHY?"
+
+
+async def test_the_gate_opens(snippets: dict[str, Any]) -> None:
+    assert await snippets["gate.py"].main() == "welcome, Anna"

@@ -20,7 +20,7 @@ from regrow.actors import (
     command,
 )
 from regrow.actors.local_cell import BATCH_MAX, QUANTUM
-from regrow.supervisor import Backoff
+from regrow.supervisor import Backoff, Shutdown
 
 pytestmark = pytest.mark.asyncio
 
@@ -309,7 +309,7 @@ async def test_one_that_is_ended_by_its_only_mail_takes_no_more() -> None:
     async with LocalSystem("x") as system:
         single = system.spawn(Single, "a")
         assert await single.ask(Count()) == 1
-        single.tell(Last(end=lambda: single._cell.end("it was told so")))  # pyright: ignore[reportPrivateUsage]
+        single.tell(Last(end=lambda: single._cell.end("it was told so", Shutdown())))  # pyright: ignore[reportPrivateUsage]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         with pytest.raises(ActorStopped, match="it was told so"):

@@ -36,6 +36,7 @@ from regrow.actors.local import LocalActor, LocalSystem
 from regrow.actors.local_dead_letters import LocalDeadLetter, LocalDeadLetters
 from regrow.actors.local_policy import LocalPolicy, Overflow
 from regrow.actors.local_ref import LocalRef
+from regrow.actors.local_stash import StashFull
 from regrow.actors.message import Event, Message
 from regrow.actors.overview import Overview
 from regrow.actors.per_key import KindFailing, PerKey
@@ -116,6 +117,7 @@ __all__ = [
     "Seen",
     "Singleton",
     "Start",
+    "StashFull",
     "StateChangedOutsideEvent",
     "StepContext",
     "StepFailed",

@@ -97,7 +97,7 @@ class Actor:
         Durable when the turn commits: it survives restarts, holds no process, and is handled once. A timer of the same name is
         replaced. ``at`` needs a time zone. The reply goes nowhere.
         """
-        self._running("set_timer").set_timer(name, message, _due_ms(after_s, at))
+        self._running("set_timer").set_timer(name, message, due_ms(after_s, at))
 
     def cancel_timer(self, name: str) -> None:
         """Decides that the timer of this name is over; without effect when there is none."""
@@ -170,7 +170,8 @@ class Actor:
         raise ActorError(f"{type(self).__name__}.{name} cannot be deleted: a field has a value, be it None")
 
 
-def _due_ms(after_s: float | None, at: datetime | None) -> int:
+def due_ms(after_s: float | None, at: datetime | None) -> int:
+    """When a timer is due, in ms since 1970. Raises ``ValueError`` unless exactly one is given, a time with its zone."""
     if (after_s is None) == (at is None):
         raise ValueError("a timer is due either after_s seconds from now or at a time: give one of the two")
     if at is None:

@@ -18,33 +18,32 @@ loop. No NATS is needed; beside durable actors a local system is a child like an
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from types import NoneType, TracebackType
-from typing import Any, ClassVar, Self, cast, get_args
+from typing import Any, ClassVar, NoReturn, Self, cast
 from uuid import UUID
 
 from regrow.actors import clock
-from regrow.actors.actor import check_on_start, defining_scope
+from regrow.actors.actor import check_on_start, defining_scope, due_ms
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.definition import Definition
 from regrow.actors.errors import ActorError, ActorStopped, DefinitionError
-from regrow.actors.local_cell import LocalCell, Plain
+from regrow.actors.local_cell import LocalCell
 from regrow.actors.local_dead_letters import DeadLetterOffice, LocalDeadLetters
-from regrow.actors.local_mailbox import Mail, Method
-from regrow.actors.local_policy import LocalPolicy, Overflow
+from regrow.actors.local_life import LocalLife
+from regrow.actors.local_mailbox import Mail, Method, Plain
+from regrow.actors.local_policy import MAILBOX_MAX, STASH_MAX, LocalLimits, LocalPolicy, Overflow
 from regrow.actors.local_ref import GRACE_S, LocalRef
+from regrow.actors.message import Message
 from regrow.actors.runners import Runners
 from regrow.actors.start import Start as LifeStart
 from regrow.actors.straight import plain_form
-from regrow.bus import Address, check_address, check_name
-from regrow.supervisor import ChildSpec, DuplicateChild, Start
+from regrow.bus import Address, MailboxFull, check_address, check_name
+from regrow.supervisor import ChildSpec, DuplicateChild, Groups, Shutdown, Start
 
-MAILBOX_MAX = 1_000
-"""Messages that may wait for one local actor when nothing else is said."""
-
-_OVERFLOWS = get_args(Overflow)
 _UNCHANGING = (int, float, str, bytes, NoneType)
 
 
@@ -96,6 +95,53 @@ class LocalActor:
         """The system that it lives in, where it finds and spawns others."""
         return cast(LocalSystem, self._running().system)
 
+    def stash(self, message: Message[Any]) -> NoReturn:
+        """Puts the message that is being handled aside, with whoever asked, and ends its handler; ``unstash_all`` brings it back.
+
+        A failure of the actor brings all back too, for the next incarnation. When the actor is stopped, whoever asked gets
+        ``ActorStopped``, and what was told becomes dead letters. Raises ``StashFull``, which is the reply where a handler lets it
+        through, or else makes a dead letter of the message; the actor goes on.
+        """
+        self._life("stash").stash(message)
+
+    def unstash_all(self) -> None:
+        """Puts all that was put aside in front of the mail, in the order in which it was put aside; the mailbox may be full."""
+        self._life("unstash_all").unstash_all()
+
+    def become(self, behaviour: "type[LocalActor]") -> None:
+        """Handles with the handlers of that class from the next message on; the fields stay.
+
+        It is the class that was spawned, or one below it that handles the same messages and declares no fields: anything else
+        is a ``DefinitionError``. An incarnation begins as what was spawned. Takes longer the more mail waits, about 3 us for
+        1,000 messages.
+        """
+        self._life("become").become(behaviour)
+
+    def set_timer(
+        self,
+        name: str,
+        message: Message[Any],
+        *,
+        after_s: float | None = None,
+        at: datetime | None = None,
+        every_s: float | None = None,
+    ) -> None:
+        """This actor gets the message at that time, or ``after_s`` seconds from now; at once when it is past.
+
+        With ``every_s`` it comes again so many seconds after it was last taken out of the mailbox, and for the first time after
+        as many when nothing else is said. A timer of the same name is replaced; a message of it that waits already is not
+        handled. A failure and a stop cancel all. In a full mailbox ``overflow`` decides; where that is ``fail`` or ``wait``, the
+        message is a dead letter. ``at`` needs a time zone, and is not moved when the clock is set. The reply goes nowhere.
+        """
+        life = self._life("set_timer")
+        first_s = every_s if after_s is None and at is None else after_s
+        due_s = due_ms(first_s, at) / 1_000
+        life.set_timer(name, message, first_s if first_s is not None else due_s - time.time(), every_s)
+
+    def cancel_timer(self, name: str) -> None:
+        """The timer of this name is over, also when its message waits already; without effect when there is none."""
+        self._life("cancel_timer").cancel_timer(name)
+
     async def now(self) -> datetime:
         """The time in UTC."""
         return await clock.now()
@@ -128,6 +174,12 @@ class LocalActor:
             raise ActorError(f"{type(self).__name__} does not run: spawn it in a LocalSystem")
         return self._cell
 
+    def _life(self, what: str) -> LocalLife:
+        cell = self._running()
+        if not cell.is_living(self):
+            raise ActorError(f"{what} is for the incarnation that lives: this one of {cell.address} has failed")
+        return cell.life
+
 
 class LocalSystem:
     """Local actors that live as long as the block does; leaving it stops all of them at once.
@@ -142,6 +194,8 @@ class LocalSystem:
         self.draw = draw
         self.tools: tuple[()] = ()
         self.dead = DeadLetterOffice()
+        self.groups = Groups()
+        """Who is in which group: ``system.groups.join("workers", ref)``. Whoever is stopped leaves; empty when the system is entered."""
         self.spare: list[Mail] = []
         """Empty deques, for the next mailbox that needs one."""
         self._cells: dict[Address, LocalCell] = {}
@@ -154,6 +208,7 @@ class LocalSystem:
             self.runners = Runners(await stack.enter_async_context(asyncio.TaskGroup()))
             self._deadlines = Deadlines()
             self.dead = DeadLetterOffice()
+            self.groups = Groups()
             stack.callback(self.dead.close)
             stack.callback(self._deadlines.close)
             stack.callback(self.runners.close)
@@ -175,22 +230,20 @@ class LocalSystem:
         *,
         mailbox_max: int = MAILBOX_MAX,
         overflow: Overflow = "fail",
+        stash_max: int = STASH_MAX,
         policy: LocalPolicy = LocalPolicy(),  # noqa: B008 - a frozen value
     ) -> LocalRef:
         """A new actor of that kind, whose mailbox holds ``mailbox_max`` messages; ``overflow`` says what happens to one more.
 
-        Raises ``DuplicateChild`` while one of that kind and key lives.
+        It may put ``stash_max`` messages aside. Raises ``DuplicateChild`` while one of that kind and key lives.
         """
         if self._open is None:
             raise ActorError(f"the local system {self.name} does not run: spawn inside its block")
-        if mailbox_max < 1:
-            raise ValueError(f"mailbox_max must be 1 or more, not {mailbox_max}")
-        if overflow not in _OVERFLOWS:
-            raise ValueError(f"overflow is one of {', '.join(_OVERFLOWS)}, not {overflow!r}")
+        limits = LocalLimits(mailbox_max=mailbox_max, overflow=overflow, stash_max=stash_max)
         address = check_address(Address(kind.__regrow__.kind, key))
         if address in self._cells:
             raise DuplicateChild(str(address))
-        cell = self._cells[address] = LocalCell(kind, address, self, mailbox_max, overflow, policy)
+        cell = self._cells[address] = LocalCell(kind, address, self, limits, policy)
         return LocalRef(cell, self._deadlines)
 
     def ref(self, kind: type[LocalActor], key: str) -> LocalRef:
@@ -199,6 +252,22 @@ class LocalSystem:
         if address not in self._cells:
             raise ActorStopped(str(address), "no such actor lives here")
         return LocalRef(self._cells[address], self._deadlines)
+
+    def tell_all(self, group: str, message: Message[Any]) -> int:
+        """Tells it every local actor of a group, as often as each has joined; how many have taken it.
+
+        For one whose mailbox is full, or who is being stopped, it is a dead letter, and the others get it. Raises
+        ``DefinitionError`` at the first that does not handle it.
+        """
+        told = 0
+        for member in self.groups.members(group):
+            if isinstance(member, LocalRef):
+                try:
+                    member.tell(message)
+                    told += 1
+                except (MailboxFull, ActorStopped):
+                    self.dead.add(member.address, message, "group")
+        return told
 
     def dead_letters(self) -> LocalDeadLetters:
         """What reached nobody since the system was entered: how many by reason, and the latest by name."""
@@ -221,7 +290,7 @@ class LocalSystem:
     async def _stop_all(self) -> None:
         cells = list(self._cells.values())
         for cell in cells:
-            cell.end(f"the local system {self.name} ends")
+            cell.end(f"the local system {self.name} ends", Shutdown())
         async with asyncio.TaskGroup() as waiting:
             for cell in cells:
                 if not cell.is_gone:

@@ -8,22 +8,26 @@ from the next batch on.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import repeat, starmap
 from typing import Any, Protocol
 
 import structlog
 
-from regrow.actors.errors import DEFECT, AskFailed, DefinitionError, Refused, failure
+from regrow.actors.errors import DEFECT, AskFailed, DefinitionError, failure
+from regrow.actors.local_end import LocalEnd
+from regrow.actors.local_life import LocalLife, ends_message_alone
 from regrow.actors.local_limit import limit_asks
-from regrow.actors.local_mailbox import Asked, Entry, LocalMailbox, PostOffice, fail
-from regrow.actors.local_policy import LocalPolicy, Overflow
+from regrow.actors.local_mailbox import Asked, Entry, LocalMailbox, Plain, PostOffice, fail, message_of
+from regrow.actors.local_policy import LocalLimits, LocalPolicy
 from regrow.actors.local_restarts import LocalRestarts
+from regrow.actors.local_stash import Stashed, StashFull
+from regrow.actors.local_timers import Tick
 from regrow.actors.message import Message
 from regrow.actors.runners import Runners
 from regrow.actors.start import Start
 from regrow.bus import Address
-from regrow.supervisor import Crashed, describe
+from regrow.supervisor import Crashed, Exit, describe
 
 _log = structlog.get_logger(__name__)
 
@@ -32,11 +36,8 @@ QUANTUM = 16
 BATCH_MAX = 256
 """Messages handled without a look at the clock; batches grow to it, so that each takes about as long as all before it."""
 
-Plain = Callable[[Any, Any], object]
-"""The plain form of a handler that never awaits."""
-
 _NOTHING = ()
-_RAISED = (Exception, asyncio.CancelledError)
+_RAISED = (Exception, asyncio.CancelledError, Stashed, BaseExceptionGroup)
 """Whatever a handler may raise that ends its actor's incarnation and nothing else."""
 
 
@@ -54,12 +55,14 @@ class LocalCell:
 
     __slots__ = (
         "_actor",
-        "_gone",
+        "_end",
         "_held",
         "_kind",
+        "_life",
         "_policy",
         "_restarts",
         "_runner",
+        "_stash_max",
         "_suspended",
         "address",
         "idle",
@@ -73,13 +76,12 @@ class LocalCell:
         kind: type[Any],
         address: Address,
         system: Surroundings,
-        mailbox_max: int,
-        overflow: Overflow,
+        limits: LocalLimits,
         policy: LocalPolicy,
     ) -> None:
         self.address = address
         self.system = system
-        self.mailbox = LocalMailbox(self, kind.__methods__, mailbox_max, overflow)
+        self.mailbox = LocalMailbox(self, kind.__methods__, limits.mailbox_max, limits.overflow)
         self.plain: Mapping[type, Plain] = kind.__plain__
         self.idle = True
         self._kind = kind
@@ -89,7 +91,9 @@ class LocalCell:
         self._held = False  # suspended, and had something to do
         self._runner: asyncio.Task[Any] | None = None
         self._restarts: LocalRestarts | None = None
-        self._gone: asyncio.Event | None = None
+        self._stash_max = limits.stash_max
+        self._life: LocalLife | None = None
+        self._end: LocalEnd | None = None
         if kind.__has_hook__:
             self.wake()
 
@@ -99,9 +103,32 @@ class LocalCell:
         return self._restarts.count if self._restarts is not None else 0
 
     @property
+    def exit(self) -> Exit | None:
+        """How it ended; None while it lives."""
+        return self._end.exit if self._end is not None else None
+
+    @property
     def is_gone(self) -> bool:
         """Whether it is stopped and no handler of it runs any more."""
         return bool(self.mailbox.closed) and self._runner is None
+
+    @property
+    def ending(self) -> LocalEnd:
+        """Its end, whether it has come or not."""
+        if self._end is None:
+            self._end = LocalEnd()
+        return self._end
+
+    @property
+    def life(self) -> LocalLife:
+        """What the incarnation that lives holds beside its fields."""
+        if self._life is None:
+            self._life = LocalLife(self, self._actor, self._kind, self._stash_max)
+        return self._life
+
+    def is_living(self, actor: object) -> bool:
+        """Whether this is the incarnation that lives."""
+        return self._actor is actor
 
     def wake(self) -> None:
         """Something is to be done, for an idle actor by a runner."""
@@ -121,17 +148,17 @@ class LocalCell:
         """The reply of an idle actor whose handler never awaits: handled at once, in the task of whoever asks.
 
         It is done as if the message had been the only one in the mailbox, in a context that is not the asker's. Raises what an
-        ask raises.
+        ask raises, and ``Stashed`` when the actor wants it to be ``put_aside``.
         """
         self.idle = False
         if self._actor is None:
             self._actor = self._kind.__fresh__(self)
         try:
             value = self.system.runners.context.run(plain, self._actor, message)
-        except Refused:
-            self._continue()
-            raise
         except _RAISED as error:  # the supervised edge, as in ``drain``
+            if ends_message_alone(error, message, self.address):
+                self._continue()
+                raise
             raise self._failed(error) from error
         self._continue()
         return value
@@ -210,13 +237,20 @@ class LocalCell:
                             elif kind in plains:
                                 known, plain = kind, plains[kind]
                                 plain(actor, entry)
+                            elif kind is Tick:
+                                tick: Tick = entry  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+                                taken = tick.take()
+                                if taken is not None:
+                                    await self._handle(actor, taken)
                             else:
                                 await methods[kind](actor, entry)
                         except _RAISED as error:  # the supervised edge: decided on here
                             if self._is_over(error, entry):
                                 return False
-                except IndexError:  # stopped meanwhile, and its mailbox is empty
-                    break
+                except IndexError:  # the mail is not there any more
+                    pass
+                if mailbox.mail is not mail:  # stopped meanwhile, or from here on with other handlers
+                    mail, methods, plains, known = mailbox.mail, mailbox.methods, self.plain, None
                 if mailbox.senders is not None:
                     mailbox.let_in(mailbox.senders)
                 if mail and (self._suspended or runners.is_due(enough=size >= QUANTUM)):
@@ -225,8 +259,8 @@ class LocalCell:
                 size = min(2 * size, BATCH_MAX)
         finally:
             self._runner = None
-            if self._gone is not None and self.mailbox.closed:
-                self._gone.set()
+            if self.mailbox.closed:
+                self.ending.come()
         self._rest()
         return False
 
@@ -243,31 +277,42 @@ class LocalCell:
             self._held = False
             self._continue()
 
-    def end(self, why: str) -> None:
+    def end(self, why: str, cause: Exit) -> None:
         """From now on no message is taken, and what waits is answered with ``ActorStopped``. A running handler goes on."""
         if self.mailbox.closed:
             return
         self.idle = False
+        if self._life is not None:
+            self._life.end()
         if self._restarts is not None and self._restarts.timer is not None:
             self._restarts.timer.cancel()
         self.system.forget(self.address)
         self.mailbox.close(why)
+        self.ending.near(cause)
+        if self._runner is None:
+            self.ending.come()
+
+    def kill(self, cause: Exit) -> None:
+        """Ends it of that cause, and cancels the handler that runs, unless that is who calls."""
+        if self.mailbox.closed:
+            return
+        self.end(f"it was told to end: {describe(cause)}", cause)
+        if self._runner is not None and self._runner is not asyncio.current_task():
+            self._runner.cancel()
 
     async def wait_gone(self, grace_s: float) -> None:
         """Returns once the running handler has ended, which is cancelled after ``grace_s`` seconds."""
         running = self._runner
         if running is None or running is asyncio.current_task():
             return
-        if self._gone is None:
-            self._gone = asyncio.Event()
         try:
             async with asyncio.timeout(grace_s):
-                await self._gone.wait()
+                await self.ending.wait()
         except TimeoutError:
             if self._runner is not None:
                 _log.warning("handler cancelled", actor=str(self.address), waited_s=grace_s)
                 self._runner.cancel()
-            await self._gone.wait()
+            await self.ending.wait()
 
     def _continue(self) -> None:
         """Queues it for a runner if there is something to do."""
@@ -298,8 +343,8 @@ class LocalCell:
 
     def _is_over(self, error: BaseException, entry: Entry | None) -> bool:
         """Decides on what a handler raised; False when it only refused. Raises the cancellation of its runner."""
-        if isinstance(error, Refused) and entry is not None:
-            fail(entry, error)
+        if entry is not None and ends_message_alone(error, message_of(entry), self.address):
+            self._end_message(error, entry)
             return False
         fail(entry, self._failed(error), error)
         if isinstance(error, asyncio.CancelledError):
@@ -312,22 +357,41 @@ class LocalCell:
                 raise error
         return True
 
+    def _end_message(self, error: BaseException, entry: Entry) -> None:
+        """Makes of it what such an error says: put aside, or answered; of what was told and could not be put aside, a dead letter."""
+        if isinstance(error, Stashed):
+            self.life.put_aside(entry)
+        elif isinstance(entry, tuple):
+            fail(entry, error)
+        elif isinstance(error, StashFull):
+            self.system.dead.add(self.address, message_of(entry), "stash_full")
+
     def _failed(self, error: BaseException) -> Exception:
         """An incarnation is over: what becomes of it is the supervisor's table to say. Returned is what whoever asked is told."""
         if self.mailbox.closed:
             return self.mailbox.stopped()
-        self._actor = None
+        if self._life is not None:
+            self._life.end()
+        self._actor = self._life = None
         if self._restarts is None:
             self._restarts = LocalRestarts()
         loop, cause = asyncio.get_running_loop(), Crashed(error)
         delay_s = self._restarts.admit(cause, self._policy, loop.time(), self.system.draw())
         _log.warning("actor failed", actor=str(self.address), error=type(error).__name__, again=delay_s is not None)
         if delay_s is None:
-            self.end(f"it {describe(cause)}, and is not restarted")
+            self.end(f"it {describe(cause)}, and is not restarted", cause)
         else:
             self._restarts.timer = loop.call_later(delay_s, self._restart, self._restarts)
         failed = failure(DEFECT, f"{type(error).__name__}: {error}")
         return AskFailed(failed.kind, failed.code, failed.message)
+
+    async def _handle(self, actor: Any, message: Message[Any]) -> None:
+        """Handles what was told, here by a timer."""
+        kind = type(message)
+        if kind in self.plain:
+            self.plain[kind](actor, message)
+        else:
+            await self.mailbox.methods[kind](actor, message)
 
     def _restart(self, restarts: LocalRestarts) -> None:
         restarts.restarted(asyncio.get_running_loop().time())

@@ -18,9 +18,10 @@ LATEST = 100
 
 _log = structlog.get_logger(__name__)
 
-Reason = Literal["drop_newest", "drop_oldest", "stopped", "late", "late_reply"]
+Reason = Literal["drop_newest", "drop_oldest", "stopped", "late", "late_reply", "stash_full", "timer", "group"]
 """The mailbox was full (which of two messages went says its overflow), the actor was stopped before it came to the message, whoever
-asked had given up by the time that it did, or before the handler's reply came."""
+asked had given up by the time that it did, or before the handler's reply came; the
+stash was full; a timer's message, or one to a whole group, found no room."""
 
 
 class LocalDeadLetter(msgspec.Struct, frozen=True):

@@ -1,16 +1,18 @@
 """The mailbox of one local actor: bounded, with a choice of what becomes of one message more. Everything is on one event loop.
 
-While nothing waits in it, it owns no deque. What was told lies in it as it is, what was asked with the future of its reply.
+While nothing waits in it, it owns no deque. What was told lies in it as it is, what was asked with the future of its reply, and
+a timer that is due as its ``Tick``.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
 from regrow.actors.errors import ActorStopped
 from regrow.actors.local_dead_letters import DeadLetterOffice
 from regrow.actors.local_policy import Overflow
+from regrow.actors.local_timers import Tick
 from regrow.actors.message import Message
 from regrow.bus import Address, MailboxFull
 
@@ -19,10 +21,12 @@ SPARE_MAX = 1_000
 
 Method = Callable[[Any, Any], Awaitable[object]]
 """A handler, called with the actor and the message."""
+Plain = Callable[[Any, Any], object]
+"""The plain form of a handler that never awaits."""
 Reply = asyncio.Future[object]
 Asked = tuple[Message[Any], Reply, float]
 """A message, where its reply goes, and when whoever asked gives up, by the loop's clock."""
-Entry = Message[Any] | Asked
+Entry = Message[Any] | Asked | Tick
 Mail = deque[Entry]
 Senders = deque[tuple[Entry, asyncio.Future[Any]]]
 
@@ -89,6 +93,28 @@ class LocalMailbox:
         else:
             self._overflows(message)
 
+    def put_tick(self, tick: Tick) -> None:
+        """Adds a timer that is due. One for which there is no room becomes a dead letter, and is over like any that was taken."""
+        if self._admits(tick.message):
+            self.mail.append(tick)
+        elif self._overflow in ("drop_newest", "drop_oldest"):
+            self._overflows(tick)
+        else:
+            self._drop(tick, "timer")
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Puts messages in front of all others, in their order, whether there is room or not."""
+        if self.mail is _NO_MAIL:
+            self._open()
+        self.mail.extendleft(reversed(entries))
+
+    def behave(self, methods: Mapping[type, Method]) -> None:
+        """Other handlers from now on. The mail is in another deque then: by that whoever empties it knows."""
+        self.methods = methods
+        if self.mail is not _NO_MAIL:
+            before, self.mail = self.mail, deque(self.mail)
+            before.clear()  # and never used again: somebody may still take from it
+
     def let_in(self, senders: Senders) -> None:
         """Takes as many of those who wait as there is room for; whoever has given up is passed over."""
         while senders and len(self.mail) < self._max:
@@ -117,12 +143,17 @@ class LocalMailbox:
         self.mail, self.room, self.senders = _NO_MAIL, 0, None
         while mail:
             entry = mail.popleft()
-            if type(entry) is not tuple:
-                self._owner.system.dead.add(self._owner.address, entry, "stopped")
-            fail(entry, self.stopped())
+            self.refuse(entry)
         for _, future in senders:
             if not future.done():
                 future.set_exception(self.stopped())
+
+    def refuse(self, entry: Entry) -> None:
+        """What becomes of a message when the actor is stopped; its timers are over then."""
+        if isinstance(entry, Message):
+            self._owner.system.dead.add(self._owner.address, entry, "stopped")
+        else:
+            fail(entry, self.stopped())
 
     def stopped(self) -> ActorStopped:
         """What is said to those who come too late."""
@@ -135,12 +166,16 @@ class LocalMailbox:
         if self.mail is _NO_MAIL:
             if self.closed:
                 raise self.stopped()
-            spare = self._owner.system.spare
-            self.mail = spare.pop() if spare else deque()
-            self.room = self._max
-            self._owner.wake()
+            self._open()
             return True
         return self.senders is None and len(self.mail) < self._max
+
+    def _open(self) -> None:
+        """Takes a deque, for there is mail."""
+        spare = self._owner.system.spare
+        self.mail = spare.pop() if spare else deque()
+        self.room = self._max
+        self._owner.wake()
 
     def _overflows(self, entry: Entry) -> None:
         full = MailboxFull(str(self._owner.address))
@@ -156,7 +191,9 @@ class LocalMailbox:
                 return
         raise full
 
-    def _drop(self, entry: Entry, reason: Literal["drop_newest", "drop_oldest"]) -> None:
+    def _drop(self, entry: Entry, reason: Literal["drop_newest", "drop_oldest", "timer"]) -> None:
+        if isinstance(entry, Tick) and entry.take() is None:
+            return
         self._owner.system.dead.add(self._owner.address, message_of(entry), reason)
 
     def _line_up(self, entry: Entry, future: "asyncio.Future[Any]") -> None:
@@ -169,10 +206,12 @@ class LocalMailbox:
 
 def message_of(entry: Entry) -> Message[Any]:
     """The message itself."""
-    return entry[0] if isinstance(entry, tuple) else entry
+    if isinstance(entry, tuple):
+        return entry[0]
+    return entry.message if isinstance(entry, Tick) else entry
 
 
-def fail(entry: Entry | None, error: Exception, cause: BaseException | None = None) -> None:
+def fail(entry: Entry | None, error: BaseException, cause: BaseException | None = None) -> None:
     """Whoever asked gets the error, if he still waits."""
     if isinstance(entry, tuple):
         reply = entry[1]

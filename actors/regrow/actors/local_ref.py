@@ -1,14 +1,18 @@
 """A reference to a local actor: what its senders hold. Everything is on one event loop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.local_cell import LocalCell
 from regrow.actors.local_limit import limit_now
+from regrow.actors.local_stash import Stashed
 from regrow.actors.message import Message
 from regrow.actors.ref import ASK_TIMEOUT_S
 from regrow.bus import Address
+from regrow.supervisor import Exit, Shutdown
+from regrow.supervisor.mortal import Trap
 
 R = TypeVar("R")
 
@@ -17,7 +21,11 @@ GRACE_S = 5.0
 
 
 class LocalRef:
-    """A local actor, through all its incarnations."""
+    """A local actor, through all its incarnations. Equal to every other reference to it.
+
+    It is a ``regrow.supervisor.Mortal``: monitors, links and groups take it. A restart is no death; it dies when it is stopped,
+    fails too often, or is ended by a link, once its last handler has ended.
+    """
 
     __slots__ = ("_cell", "_deadlines", "_loop", "_mailbox")
 
@@ -29,6 +37,31 @@ class LocalRef:
 
     def __repr__(self) -> str:
         return f"LocalRef({self.address})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalRef) and other._cell is self._cell
+
+    def __hash__(self) -> int:
+        return hash(self._cell)
+
+    @property
+    def name(self) -> str:
+        """Kind and key, as logs call it."""
+        return str(self._cell.address)
+
+    @property
+    def exit(self) -> Exit | None:
+        """How it ended; None while it lives."""
+        return self._cell.exit
+
+    @property
+    def trap(self) -> Trap | None:
+        """Where exit signals go instead of ending it; for ``trap_exits``."""
+        return self._cell.ending.trap
+
+    @trap.setter
+    def trap(self, trap: Trap | None) -> None:
+        self._cell.ending.trap = trap
 
     @property
     def address(self) -> Address:
@@ -55,8 +88,13 @@ class LocalRef:
         """
         cell = self._cell
         if cell.idle and type(message) in cell.plain and cell.system.runners.is_free():
-            served: R = cell.serve(message, cell.plain[type(message)])
-            return served
+            try:
+                served: R = cell.serve(message, cell.plain[type(message)])
+                return served
+            except Stashed:
+                aside = True
+        else:
+            aside = False
         reply: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
         limit = limit_now.get()
         if limit and limit[0] < self._loop.time() + timeout_s:
@@ -64,7 +102,9 @@ class LocalRef:
         else:
             due = self._deadlines.add(reply, timeout_s, cell.address)
         mailbox = self._mailbox
-        if type(message) in mailbox.methods and len(mailbox.mail) < mailbox.room:
+        if aside:
+            cell.life.put_aside((message, reply, due))
+        elif type(message) in mailbox.methods and len(mailbox.mail) < mailbox.room:
             mailbox.mail.append((message, reply, due))
         else:
             try:
@@ -113,5 +153,20 @@ class LocalRef:
         runs has ``grace_s`` seconds to end, then it is cancelled; one that ignores that is waited for. An actor that stops
         itself does not wait.
         """
-        self._cell.end("it was asked to stop")
+        self._cell.end("it was asked to stop", Shutdown())
         await self._cell.wait_gone(grace_s)
+
+    def watch(self, callback: Callable[[Exit], None]) -> None:
+        """Calls back once, when it dies; see ``Mortal.watch``. For people there is ``monitor``."""
+        self._cell.ending.watch(callback)
+
+    def unwatch(self, callback: Callable[[Exit], None]) -> None:
+        """Forgets an equal callback."""
+        self._cell.ending.unwatch(callback)
+
+    def end(self, cause: Exit) -> None:
+        """Stops it for good, of this cause, without waiting; for ``send_exit`` and ``kill``.
+
+        What runs is cancelled; only the handler that calls this itself goes on to its end.
+        """
+        self._cell.kill(cause)

@@ -13,8 +13,13 @@ class Mortal(Protocol):
     Two mortals are the same only when they are the same object: a restarted child is another one.
     """
 
-    trap: "Trap | None"
-    """Where exit signals go instead of ending it. Whoever implements this sets it to None and leaves the rest to `trap_exits`."""
+    @property
+    def trap(self) -> "Trap | None":
+        """Where exit signals go instead of ending it. Whoever implements this has None here and leaves the rest to `trap_exits`."""
+        ...
+
+    @trap.setter
+    def trap(self, trap: "Trap | None") -> None: ...
 
     @property
     def name(self) -> str:
