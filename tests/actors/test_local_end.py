@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.actors.local_probe import AT_ONCE, Do, DoAwaiting, Probe, begun, fail, held
+from tests.actors.local_probe import AT_ONCE, Do, DoAwaiting, Hold, Probe, begun, fail, held
 
-from regrow.actors import ActorStopped, AskFailed, LocalPolicy, LocalSystem, Message
+from regrow.actors import ActorStopped, AskFailed, LocalPolicy, LocalSystem, Message, command
 from regrow.supervisor import (
     Crashed,
     Exit,
@@ -117,6 +117,37 @@ async def test_a_kill_ends_a_handler_and_its_asker_s_wait() -> None:
         with pytest.raises(ActorStopped):
             probe.tell(Do(act=nothing))
         assert await other.ask(DoAwaiting(act=nothing)) is None
+
+
+class Stubborn(Probe):
+    @command
+    async def hold(self, msg: Hold) -> None:
+        msg.started.set()
+        try:
+            await msg.until.wait()
+        except asyncio.CancelledError:
+            await msg.until.wait()
+
+
+async def test_a_cancellation_that_a_handler_put_up_with_is_not_left_to_the_next() -> None:
+    async with LocalSystem("demo") as system:
+        stubborn, other = system.spawn(Stubborn, "a"), system.spawn(Probe, "b")
+        go_on = await held(stubborn)
+        kill(stubborn)
+        stopping = asyncio.create_task(stubborn.stop(grace_s=0))
+        await begun(stopping)
+        await asyncio.sleep(0)
+        assert stubborn.exit is None
+        go_on.set()
+        assert await monitor(stubborn).wait_down() == Killed(9)
+        await stopping
+
+        def cancelling(actor: Probe, message: Message[Any]) -> int:
+            task = asyncio.current_task()
+            assert task is not None
+            return task.cancelling()
+
+        assert await other.ask(DoAwaiting(act=cancelling)) == 0
 
 
 @pytest.mark.parametrize("kind", [Do, DoAwaiting])

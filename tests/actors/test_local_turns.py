@@ -47,6 +47,24 @@ class Order(Message[None]):
     order: list[str]
 
 
+class Give(Message[None]):
+    to: LocalRef
+    order_given: str
+    order: list[str]
+    done: asyncio.Event
+
+
+class Orders(LocalActor):
+    @command
+    async def give(self, msg: Give) -> None:
+        if msg.order_given == "stop":
+            msg.to.end(Shutdown())
+        else:
+            msg.to.suspend()
+        msg.order.append("given")
+        msg.done.set()
+
+
 async def nothing() -> None: ...
 
 
@@ -190,6 +208,30 @@ async def test_a_flood_keeps_no_order_to_suspend_waiting_for_more_than_a_batch()
         counter.resume()
         assert await counter.ask(Count()) == 1
         assert len(order) == 2_001
+
+
+@pytest.mark.parametrize("order_given", ["stop", "suspend"])
+async def test_a_flood_keeps_no_order_of_a_neighbour_waiting_for_more_than_a_batch(order_given: str) -> None:
+    async with LocalSystem("demo") as system:
+        order: list[str] = []
+        flooded = system.spawn(Counter, "flooded", mailbox_max=100_000)
+        for _ in range(100_000):
+            flooded.tell(Order(order=order))
+        done, neighbour = asyncio.Event(), system.spawn(Orders, "neighbour")
+        neighbour.tell(Give(to=flooded, order_given=order_given, order=order, done=done))
+        await done.wait()
+        at = order.index("given")
+        if order_given == "suspend":
+            await until(lambda: flooded._cell._held)  # pyright: ignore[reportPrivateUsage]
+            assert len(order) - at - 1 <= BATCH_MAX
+            flooded.resume()
+            await flooded.ask(Count())
+            assert len(order) == 100_001
+        else:
+            await flooded.stop()
+            assert len(order) == at + 1
+            assert system.dead_letters().counts["stopped"] == 100_000 - at
+        assert at <= 2 * QUANTUM
 
 
 async def test_a_suspended_actor_can_be_stopped() -> None:

@@ -14,6 +14,7 @@ from regrow.actors.asking import ask, post, query
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.definition import definition_of
 from regrow.actors.handler import Handler
+from regrow.actors.local_limit import seconds_left
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.ref import ASK_TIMEOUT_S, Ref
 from regrow.bus import Address, Bus, headers
@@ -54,7 +55,11 @@ class Client:
         return Ref(definition_of(kind), key, self)
 
     async def ask(self, to: Address, handler: Handler, body: bytes, timeout_s: float) -> Outcome:
-        """Through the durable mailbox, so that the message survives whatever happens to the actor; queries go direct."""
+        """Through the durable mailbox, so that the message survives whatever happens to the actor; queries go direct.
+
+        In a handler of a local actor that serves an ask, it ends with that ask at the latest.
+        """
+        timeout_s = seconds_left(timeout_s, to)
         if not handler.queued:
             return await query(self._bus, to, body, timeout_s)
         message_id = self._next_id()

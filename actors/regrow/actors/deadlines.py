@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from regrow.actors.errors import AskTimeout
+from regrow.actors.local_limit import limit_now
 
 _Waiting = tuple[float, "asyncio.Future[Any]", object]
 _CutShort = tuple[float, int, "asyncio.Future[Any]", object, float]
@@ -29,7 +30,8 @@ class Deadlines:
     def add(self, reply: "asyncio.Future[Any]", timeout_s: float, actor: object) -> float:
         """Watches a future that has just been made; ``actor`` is who is asked, as the error shall call it.
 
-        Returned is when its time is over, by the loop's clock.
+        Returned is when its time is over, by the loop's clock: in the handler of an ask no later than that of this ask. Raises
+        ``AskTimeout`` where that is over already.
         """
         line = self._lines.get(timeout_s)
         if line is None:
@@ -38,13 +40,16 @@ class Deadlines:
         while waiting and waiting[0][1].done():
             waiting.popleft()
         due = line.time() + timeout_s
+        limit = limit_now.get()
+        if limit and limit[0] < due:
+            return self.cut_short(reply, limit[0], actor)
         waiting.append((due, reply, actor))
         if len(waiting) > line.trim_at:
             line.trim()
         return due
 
     def cut_short(self, reply: "asyncio.Future[Any]", due: float, actor: object) -> float:
-        """The same for one whose time is over at ``due``. Raises ``AskTimeout`` when it is over already."""
+        """The same for one whose time is over at ``due``."""
         if self._heap is None:
             self._heap = _Heap()
         self._heap.add(reply, due, actor)

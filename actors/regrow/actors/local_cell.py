@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import structlog
 
-from regrow.actors.errors import DEFECT, AskFailed, DefinitionError, failure
+from regrow.actors.errors import DEFECT, AskFailed, DefinitionError, Refused, failure
 from regrow.actors.local_end import LocalEnd
 from regrow.actors.local_life import LocalLife, ends_message_alone
 from regrow.actors.local_limit import limit_asks
 from regrow.actors.local_mailbox import Asked, Entry, LocalMailbox, Plain, PostOffice, fail, message_of
 from regrow.actors.local_policy import LocalLimits, LocalPolicy
 from regrow.actors.local_restarts import LocalRestarts
-from regrow.actors.local_stash import Stashed, StashFull
+from regrow.actors.local_stash import Stashed
 from regrow.actors.local_timers import Tick
 from regrow.actors.message import Message
 from regrow.actors.runners import Runners
@@ -241,7 +241,7 @@ class LocalCell:
                                 tick: Tick = entry  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
                                 taken = tick.take()
                                 if taken is not None:
-                                    await self._handle(actor, taken)
+                                    await methods[type(taken)](actor, taken)
                             else:
                                 await methods[kind](actor, entry)
                         except _RAISED as error:  # the supervised edge: decided on here
@@ -260,6 +260,8 @@ class LocalCell:
         finally:
             self._runner = None
             if self.mailbox.closed:
+                if runner.cancelling():  # a handler has put up with its cancellation, which was not meant for the next
+                    runner.uncancel()
                 self.ending.come()
         self._rest()
         return False
@@ -309,7 +311,7 @@ class LocalCell:
             async with asyncio.timeout(grace_s):
                 await self.ending.wait()
         except TimeoutError:
-            if self._runner is not None:
+            if self._runner is not None and not self._runner.cancelling():
                 _log.warning("handler cancelled", actor=str(self.address), waited_s=grace_s)
                 self._runner.cancel()
             await self.ending.wait()
@@ -344,7 +346,10 @@ class LocalCell:
     def _is_over(self, error: BaseException, entry: Entry | None) -> bool:
         """Decides on what a handler raised; False when it only refused. Raises the cancellation of its runner."""
         if entry is not None and ends_message_alone(error, message_of(entry), self.address):
-            self._end_message(error, entry)
+            if isinstance(error, Refused):
+                fail(entry, error)
+            else:
+                self.life.end_message(error, entry)
             return False
         fail(entry, self._failed(error), error)
         if isinstance(error, asyncio.CancelledError):
@@ -356,15 +361,6 @@ class LocalCell:
             if runner.cancelling():
                 raise error
         return True
-
-    def _end_message(self, error: BaseException, entry: Entry) -> None:
-        """Makes of it what such an error says: put aside, or answered; of what was told and could not be put aside, a dead letter."""
-        if isinstance(error, Stashed):
-            self.life.put_aside(entry)
-        elif isinstance(entry, tuple):
-            fail(entry, error)
-        elif isinstance(error, StashFull):
-            self.system.dead.add(self.address, message_of(entry), "stash_full")
 
     def _failed(self, error: BaseException) -> Exception:
         """An incarnation is over: what becomes of it is the supervisor's table to say. Returned is what whoever asked is told."""
@@ -384,14 +380,6 @@ class LocalCell:
             self._restarts.timer = loop.call_later(delay_s, self._restart, self._restarts)
         failed = failure(DEFECT, f"{type(error).__name__}: {error}")
         return AskFailed(failed.kind, failed.code, failed.message)
-
-    async def _handle(self, actor: Any, message: Message[Any]) -> None:
-        """Handles what was told, here by a timer."""
-        kind = type(message)
-        if kind in self.plain:
-            self.plain[kind](actor, message)
-        else:
-            await self.mailbox.methods[kind](actor, message)
 
     def _restart(self, restarts: LocalRestarts) -> None:
         restarts.restarted(asyncio.get_running_loop().time())

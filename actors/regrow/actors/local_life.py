@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol
 
 from regrow.actors.errors import Refused
 from regrow.actors.local_behaviour import check_behaviour
-from regrow.actors.local_mailbox import Entry, LocalMailbox, Plain, message_of
+from regrow.actors.local_mailbox import Entry, LocalMailbox, Plain, PostOffice, fail, message_of
 from regrow.actors.local_stash import LocalStash, Stashed, StashFull
 from regrow.actors.local_timers import LocalTimers
 from regrow.actors.message import Message
@@ -22,6 +22,8 @@ class Place(Protocol):
     mailbox: LocalMailbox
     plain: Mapping[type, Plain]
 
+    @property
+    def system(self) -> PostOffice: ...
     def unhandled(self, message: Message[Any]) -> Exception: ...
 
 
@@ -50,6 +52,15 @@ class LocalLife:
             self._cell.mailbox.refuse(entry)
         else:
             self._stash.add(entry if isinstance(entry, tuple) else message_of(entry))
+
+    def end_message(self, error: BaseException, entry: Entry) -> None:
+        """What an error of the stash says: the message is put aside, or, where there was no room, answered or a dead letter."""
+        if isinstance(error, Stashed):
+            self.put_aside(entry)
+        elif isinstance(entry, tuple):
+            fail(entry, error)
+        else:
+            self._cell.system.dead.add(self._cell.address, message_of(entry), "stash_full")
 
     def unstash_all(self) -> None:
         """Puts back what was put aside."""

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from regrow.actors.deadlines import Deadlines
 from regrow.actors.local_cell import LocalCell
-from regrow.actors.local_limit import limit_now
 from regrow.actors.local_stash import Stashed
 from regrow.actors.message import Message
 from regrow.actors.ref import ASK_TIMEOUT_S
@@ -96,11 +95,7 @@ class LocalRef:
         else:
             aside = False
         reply: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
-        limit = limit_now.get()
-        if limit and limit[0] < self._loop.time() + timeout_s:
-            due = self._deadlines.cut_short(reply, limit[0], cell.address)
-        else:
-            due = self._deadlines.add(reply, timeout_s, cell.address)
+        due = self._deadlines.add(reply, timeout_s, cell.address)
         mailbox = self._mailbox
         if aside:
             cell.life.put_aside((message, reply, due))
