@@ -75,7 +75,7 @@ class LocalMailbox:
 
     def put(self, entry: Entry) -> None:
         """Adds a message. Raises ``MailboxFull``, ``ActorStopped``, and ``DefinitionError`` when nothing handles it."""
-        if self._admits(message_of(entry)):
+        if self._admits(entry[0] if type(entry) is tuple else entry):
             self.mail.append(entry)
         elif isinstance(entry, tuple) and self._overflow == "wait":
             self._line_up(entry, entry[1])
@@ -105,7 +105,7 @@ class LocalMailbox:
     def put_back(self, entries: Sequence[Entry]) -> None:
         """Puts messages in front of all others, in their order, whether there is room or not."""
         if self.mail is _NO_MAIL:
-            self._open()
+            self._admits(message_of(entries[0]))  # the first of an empty mailbox, which has a deque then
         self.mail.extendleft(reversed(entries))
 
     def behave(self, methods: Mapping[type, Method]) -> None:
@@ -166,16 +166,12 @@ class LocalMailbox:
         if self.mail is _NO_MAIL:
             if self.closed:
                 raise self.stopped()
-            self._open()
+            spare = self._owner.system.spare
+            self.mail = spare.pop() if spare else deque()
+            self.room = self._max
+            self._owner.wake()
             return True
         return self.senders is None and len(self.mail) < self._max
-
-    def _open(self) -> None:
-        """Takes a deque, for there is mail."""
-        spare = self._owner.system.spare
-        self.mail = spare.pop() if spare else deque()
-        self.room = self._max
-        self._owner.wake()
 
     def _overflows(self, entry: Entry) -> None:
         full = MailboxFull(str(self._owner.address))
