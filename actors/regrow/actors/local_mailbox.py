@@ -73,7 +73,7 @@ class LocalMailbox:
         self.senders: Senders | None = None
         """Those who wait for room, while there are any."""
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Message[Any] | Asked) -> None:
         """Adds a message. Raises ``MailboxFull``, ``ActorStopped``, and ``DefinitionError`` when nothing handles it."""
         if self._admits(entry[0] if type(entry) is tuple else entry):
             self.mail.append(entry)
