@@ -89,6 +89,28 @@ async def test_an_ask_of_a_durable_actor_ends_with_the_ask_that_its_handler_serv
     assert 0 < error.timeout_s <= 0.02
 
 
+async def test_a_handler_whose_time_is_over_leaves_nothing_with_a_durable_actor() -> None:
+    go_on = asyncio.Event()
+    ended: asyncio.Future[AskTimeout] = asyncio.get_running_loop().create_future()
+
+    class Late(LocalActor):
+        @command
+        async def pass_on(self, msg: Pass) -> int:
+            await go_on.wait()
+            try:
+                return await msg.to.ref(Counter, "a").ask(msg.message)
+            except AskTimeout as error:
+                ended.set_result(error)
+                raise Refused("later") from error
+
+    async with APP.host(MemoryBus(APP.name)) as node, LocalSystem("demo") as system:
+        with pytest.raises(AskTimeout):
+            await system.spawn(Late, "l").ask(Pass(message=Add(amount=1), to=node), timeout_s=0.001)
+        go_on.set()
+        assert (await ended).timeout_s == 0.0
+        assert await node.ref(Counter, "a").ask(Total()) == 0
+
+
 class Said(Message[str]):
     text: str
 

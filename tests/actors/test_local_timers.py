@@ -173,6 +173,21 @@ async def test_in_a_full_mailbox_the_overflow_decides(overflow: Overflow, reason
         assert system.dead_letters().counts[reason] == 1
 
 
+async def test_a_cancelled_timer_that_makes_room_is_no_dead_letter() -> None:
+    async with LocalSystem("demo") as system:
+        probe, rang = system.spawn(Probe, "a", mailbox_max=2, overflow="drop_oldest"), list[str]()
+        cell = probe._cell  # pyright: ignore[reportPrivateUsage]
+        await timed(probe, ringing(rang, "tick"))
+        probe.suspend()
+        await all_due()
+        probe.tell(ringing(rang, "1"))
+        cell.life.cancel_timer("0")
+        probe.tell(ringing(rang, "2"))
+        probe.resume()
+        await until(lambda: rang == ["1", "2"])
+        assert sum(system.dead_letters().counts.values()) == 0
+
+
 async def test_a_period_goes_on_when_one_message_of_it_found_no_room() -> None:
     async with LocalSystem("demo") as system:
         probe, rang = system.spawn(Probe, "a", mailbox_max=1), list[str]()

@@ -73,14 +73,21 @@ class LocalMailbox:
         self.senders: Senders | None = None
         """Those who wait for room, while there are any."""
 
-    def put(self, entry: Message[Any] | Asked) -> None:
+    def put(self, message: Message[Any]) -> None:
         """Adds a message. Raises ``MailboxFull``, ``ActorStopped``, and ``DefinitionError`` when nothing handles it."""
-        if self._admits(entry[0] if type(entry) is tuple else entry):
-            self.mail.append(entry)
-        elif isinstance(entry, tuple) and self._overflow == "wait":
-            self._line_up(entry, entry[1])
+        if self._admits(message):
+            self.mail.append(message)
         else:
-            self._overflows(entry)
+            self._overflows(message)
+
+    def put_asked(self, asked: Asked) -> None:
+        """The same for an ask, which waits for room where senders do."""
+        if self._admits(asked[0]):
+            self.mail.append(asked)
+        elif self._overflow == "wait":
+            self._line_up(asked, asked[1])
+        else:
+            self._overflows(asked)
 
     async def put_wait(self, message: Message[Any]) -> None:
         """Adds a message once there is room, where senders wait for that. Raises as ``put`` does."""

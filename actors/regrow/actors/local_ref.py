@@ -103,7 +103,7 @@ class LocalRef:
             mailbox.mail.append((message, reply, due))
         else:
             try:
-                mailbox.put((message, reply, due))
+                mailbox.put_asked((message, reply, due))
             except BaseException:
                 reply.cancel()  # or its deadline would find it open
                 raise
