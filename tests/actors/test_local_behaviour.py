@@ -4,14 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.actors.local_probe import AT_ONCE, nothing
 
-from regrow.actors import ActorError, AskFailed, DefinitionError, LocalActor, LocalPolicy, LocalSystem, Message, command
+from regrow.actors import ActorError, AskFailed, DefinitionError, LocalActor, LocalSystem, Message, command
 from regrow.actors.local_behaviour import check_behaviour
-from regrow.supervisor import Backoff
 
 pytestmark = pytest.mark.asyncio
-
-AT_ONCE = LocalPolicy(backoff=Backoff(first_s=0.0))
 
 
 class Push(Message[str]):
@@ -24,9 +22,6 @@ class PushAwaiting(Message[str]):
 
 class Fail(Message[None]):
     pass
-
-
-async def nothing() -> None: ...
 
 
 class Switch(LocalActor):

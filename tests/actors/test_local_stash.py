@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.actors.local_probe import AT_ONCE, Do, DoAwaiting, Probe, begun, fail, until
 
-from regrow.actors import ActorStopped, AskFailed, AskTimeout, LocalSystem, Message, StashFull
+from regrow.actors import ActorStopped, AskFailed, AskTimeout, LocalSystem, Message, Start, StashFull
 from regrow.bus import MailboxFull
 from regrow.supervisor import Shutdown, monitor
 
@@ -236,6 +236,19 @@ async def test_a_stash_of_less_than_nothing_is_refused() -> None:
             system.spawn(Probe, "a", stash_max=-1)
         with pytest.raises(StashFull):
             await system.spawn(Probe, "a", stash_max=0).ask(Do(act=enter))
+
+
+async def test_before_its_first_message_an_actor_has_nothing_to_put_aside() -> None:
+    class Eager(Probe):
+        async def on_start(self, start: Start) -> None:
+            self.unstash_all()
+            if not start.restarts:
+                self.stash(Do(act=enter))
+
+    async with LocalSystem("demo") as system:
+        eager = system.spawn(Eager, "a", policy=AT_ONCE)
+        assert await eager.ask(Do(act=lambda actor, _: actor.open)) is False
+        assert eager.restarts == 1
 
 
 def _stashed(actor: Probe, message: Message[Any]) -> BaseException:

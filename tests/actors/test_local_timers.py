@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.actors.local_probe import AT_ONCE, Do, DoAwaiting, Hold, Probe, begun, fail, held, until
 
-from regrow.actors import AskFailed, DefinitionError, LocalRef, LocalSystem, Message, Overflow
+from regrow.actors import AskFailed, DefinitionError, LocalRef, LocalSystem, Message, Overflow, Start
 from regrow.supervisor import Shutdown
 
 pytestmark = pytest.mark.asyncio
@@ -250,3 +250,17 @@ async def test_a_timer_that_could_not_be_is_refused() -> None:
             "Probe has no handler for Unknown; it accepts Do, DoAwaiting, Hold",
         ]
         assert probe.restarts == 0
+
+
+async def test_an_incarnation_may_set_its_timers_when_it_begins() -> None:
+    rang: list[str] = []
+
+    class Clock(Probe):
+        async def on_start(self, start: Start) -> None:
+            self.set_timer("tick", ringing(rang, f"after {start.restarts} restarts"), after_s=0.0)
+
+    async with LocalSystem("demo") as system:
+        clock = system.spawn(Clock, "a", policy=AT_ONCE)
+        await until(lambda: rang == ["after 0 restarts"])
+        clock.tell(Do(act=fail))
+        await until(lambda: rang == ["after 0 restarts", "after 1 restarts"])

@@ -3,16 +3,15 @@
 import asyncio
 import gc
 import tracemalloc
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.actors.local_probe import AT_ONCE, nothing, until
 
 from regrow.actors import (
     ActorStopped,
     AskTimeout,
     LocalActor,
-    LocalPolicy,
     LocalRef,
     LocalSystem,
     Message,
@@ -20,7 +19,7 @@ from regrow.actors import (
     command,
 )
 from regrow.actors.local_cell import BATCH_MAX, QUANTUM
-from regrow.supervisor import Backoff, Shutdown
+from regrow.supervisor import Shutdown
 
 pytestmark = pytest.mark.asyncio
 
@@ -63,9 +62,6 @@ class Orders(LocalActor):
             msg.to.suspend()
         msg.order.append("given")
         msg.done.set()
-
-
-async def nothing() -> None: ...
 
 
 class Counter(LocalActor):
@@ -311,15 +307,6 @@ class Single(LocalActor):
     async def count(self, msg: Count) -> int:
         self.seen += 1
         return self.seen
-
-
-async def until(there: Callable[[], bool]) -> None:
-    """Lets the others run until it is so."""
-    while not there():  # noqa: ASYNC110 # nobody says when
-        await asyncio.sleep(0)
-
-
-AT_ONCE = LocalPolicy(backoff=Backoff(first_s=0.0))
 
 
 async def test_an_actor_whose_only_mail_fails_is_restarted_and_one_that_refuses_it_goes_on() -> None:

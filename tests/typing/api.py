@@ -8,6 +8,8 @@ from regrow.actors import (
     Actor,
     Client,
     Event,
+    LocalActor,
+    LocalSystem,
     Message,
     Node,
     Refused,
@@ -21,6 +23,7 @@ from regrow.actors import (
     tool,
 )
 from regrow.actors.upcast import upcast
+from regrow.supervisor import Exit, monitor
 
 
 class Add(Message[int]):
@@ -195,3 +198,32 @@ def wrong_upcasts() -> None:
         pass
 
     Wrong()
+
+
+class LocalNames(LocalActor):
+    names: list[str] = []
+
+    @command
+    async def list_names(self, msg: Names) -> list[str]:
+        if not self.names:
+            self.stash(msg)
+        self.become(LoudNames)
+        self.unstash_all()
+        self.set_timer("again", msg, every_s=1.0)
+        self.cancel_timer("again")
+        return self.names
+
+
+class LoudNames(LocalNames):
+    @command
+    async def list_names(self, msg: Names) -> list[str]:
+        return [name.upper() for name in self.names]
+
+
+async def local(system: LocalSystem) -> None:
+    names = system.spawn(LocalNames, "n", mailbox_max=10, overflow="wait", stash_max=5)
+    assert_type(await names.ask(Names()), list[str])
+    system.groups.join("names", names)
+    assert_type(system.tell_all("names", Names()), int)
+    assert_type(await monitor(names).wait_down(), Exit)
+    system.spawn(LocalNames, "m", overflow="newest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
