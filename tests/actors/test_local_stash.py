@@ -217,13 +217,18 @@ async def test_what_comes_back_may_be_more_than_the_mailbox_holds() -> None:
 
             return Do(act=act)
 
+        def unlock_and_wait(actor: Probe, message: Message[Any]) -> None:
+            unlock(actor, message)
+            door.suspend()
+
         for number in range(5):
             door.tell(note(number))
             told.append(number)
             await until(lambda: aside == told)
-        await door.ask(Do(act=unlock))
+        await door.ask(Do(act=unlock_and_wait))
         with pytest.raises(MailboxFull):
             door.tell(note(5))
+        door.resume()
         await until(lambda: len(seen) == 5)
         door.tell(note(5))
         await until(lambda: len(seen) == 6)
