@@ -7,7 +7,20 @@ from typing import Any
 import pytest
 from tests.actors.counter import Add, Counter, Total
 
-from regrow.actors import AskTimeout, Client, LocalActor, LocalSystem, Message, Node, Refused, System, command
+from regrow.actors import (
+    Actor,
+    AskTimeout,
+    Client,
+    LocalActor,
+    LocalSystem,
+    Message,
+    Node,
+    Refused,
+    System,
+    command,
+    tool,
+)
+from regrow.actors.local_limit import limit_now
 from regrow.bus import MemoryBus
 from regrow.bus.codec import encode
 
@@ -109,6 +122,50 @@ async def test_a_handler_whose_time_is_over_leaves_nothing_with_a_durable_actor(
         go_on.set()
         assert (await ended).timeout_s == 0.0
         assert await node.ref(Counter, "a").ask(Total()) == 0
+
+
+async def test_a_durable_actor_works_on_whatever_the_deadline_of_the_local_one_that_asks() -> None:
+    async with SEES.host(MemoryBus(SEES.name)) as node, LocalSystem("demo") as system:
+        assert await system.spawn(Watcher, "w").ask(Watch(to=node)) == (1, 0, 0)
+
+
+class Look(Message[int]):
+    pass
+
+
+class LookAwaiting(Message[int]):
+    pass
+
+
+@tool
+async def limits() -> int:
+    return len(limit_now.get() or ())
+
+
+class Sees(Actor):
+    """Answers with how many limits its handlers are under."""
+
+    @command
+    async def look(self, msg: Look) -> int:
+        return len(limit_now.get() or ())
+
+    @command
+    async def look_awaiting(self, msg: LookAwaiting) -> int:
+        return await limits() + len(limit_now.get() or ())
+
+
+SEES = System("sees", actors=[Sees])
+
+
+class Watch(Message[tuple[int, int, int]]):
+    to: Node
+
+
+class Watcher(LocalActor):
+    @command
+    async def watch(self, msg: Watch) -> tuple[int, int, int]:
+        ref = msg.to.ref(Sees, "s")
+        return len(limit_now.get() or ()), await ref.ask(Look()), await ref.ask(LookAwaiting())
 
 
 class Said(Message[str]):

@@ -279,6 +279,7 @@ async def test_a_timer_that_could_not_be_is_refused() -> None:
         refused(ValueError, known, at=datetime(2020, 1, 1))  # that is the point
         refused(ValueError, known, every_s=0.0)
         refused(ValueError, known, after_s=1.0, every_s=-1.0)
+        refused(ValueError, known, every_s=float("inf"))
         refused(DefinitionError, Unknown(), after_s=1.0)
         said = [await probe.ask(each) for each in told]
         assert [each.split(":")[0] for each in said] == [
@@ -287,6 +288,7 @@ async def test_a_timer_that_could_not_be_is_refused() -> None:
             "the time 2020-01-01 00",
             "every_s must be more than 0 seconds, and finite, not 0.0",
             "every_s must be more than 0 seconds, and finite, not -1.0",
+            "every_s must be more than 0 seconds, and finite, not inf",
             "Probe has no handler for Unknown; it accepts Do, DoAwaiting, Hold",
         ]
         assert probe.restarts == 0

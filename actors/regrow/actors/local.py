@@ -37,6 +37,7 @@ from regrow.actors.local_life import LocalLife
 from regrow.actors.local_mailbox import Mail, Method, Plain
 from regrow.actors.local_policy import MAILBOX_MAX, STASH_MAX, LocalLimits, LocalPolicy, Overflow
 from regrow.actors.local_ref import GRACE_S, LocalRef
+from regrow.actors.local_timers import check_period
 from regrow.actors.message import Message
 from regrow.actors.runners import Runners
 from regrow.actors.start import Start as LifeStart
@@ -134,6 +135,7 @@ class LocalActor:
         message is a dead letter. ``at`` needs a time zone, and is not moved when the clock is set. The reply goes nowhere.
         """
         life = self._life("set_timer")
+        check_period(every_s)
         first_s = every_s if after_s is None and at is None else after_s
         due_s = due_ms(first_s, at) / 1_000
         life.set_timer(name, message, first_s if first_s is not None else due_s - time.time(), every_s)

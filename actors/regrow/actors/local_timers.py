@@ -35,6 +35,12 @@ class Tick:
         return self.message
 
 
+def check_period(every_s: float | None) -> None:
+    """Raises ``ValueError`` for a period that is none."""
+    if every_s is not None and not 0 < every_s < inf:
+        raise ValueError(f"every_s must be more than 0 seconds, and finite, not {every_s}")
+
+
 class LocalTimers:
     """Those that are set. Made with the first; ``post`` puts one that is due into the mailbox."""
 
@@ -46,9 +52,7 @@ class LocalTimers:
         self._ticks: dict[str, Tick] = {}
 
     def set(self, name: str, message: Message[Any], delay_s: float, every_s: float | None) -> None:
-        """A timer in place of the one that had the name. Raises ``ValueError`` for a period that is none."""
-        if every_s is not None and not 0 < every_s < inf:
-            raise ValueError(f"every_s must be more than 0 seconds, and finite, not {every_s}")
+        """A timer in place of the one that had the name."""
         self.cancel(name)
         tick = self._ticks[name] = Tick(name, message, every_s, self)
         self.start(tick, delay_s)
