@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import structlog
 
-from regrow.actors.errors import DEFECT, AskFailed, DefinitionError, Refused, failure
+from regrow.actors.errors import DefinitionError, Refused
 from regrow.actors.local_end import LocalEnd
 from regrow.actors.local_life import LocalLife, ends_message_alone
 from regrow.actors.local_limit import limit_asks
 from regrow.actors.local_mailbox import Asked, Entry, LocalMailbox, Plain, PostOffice, fail, message_of
 from regrow.actors.local_policy import LocalLimits, LocalPolicy
-from regrow.actors.local_restarts import LocalRestarts
+from regrow.actors.local_restarts import LocalRestarts, told
 from regrow.actors.local_stash import Stashed
 from regrow.actors.local_timers import Tick
 from regrow.actors.message import Message
@@ -371,18 +371,14 @@ class LocalCell:
         self._actor = self._life = None
         if self._restarts is None:
             self._restarts = LocalRestarts()
-        loop, cause = asyncio.get_running_loop(), Crashed(error)
-        delay_s = self._restarts.admit(cause, self._policy, loop.time(), self.system.draw())
-        _log.warning("actor failed", actor=str(self.address), error=type(error).__name__, again=delay_s is not None)
-        if delay_s is None:
+        cause = Crashed(error)
+        if not self._restarts.failed(cause, self.address, self._policy, self.system.draw(), self._restart):
             self.end(f"it {describe(cause)}, and is not restarted", cause)
-        else:
-            self._restarts.timer = loop.call_later(delay_s, self._restart, self._restarts)
-        failed = failure(DEFECT, f"{type(error).__name__}: {error}")
-        return AskFailed(failed.kind, failed.code, failed.message)
+        return told(error)
 
-    def _restart(self, restarts: LocalRestarts) -> None:
-        restarts.restarted(asyncio.get_running_loop().time())
+    def _restart(self) -> None:
+        assert self._restarts is not None
+        self._restarts.restarted()
         if self.mailbox.senders is not None:
             self.mailbox.let_in(self.mailbox.senders)
         self._continue()

@@ -1,9 +1,16 @@
 """The restarts of one local actor: how many there were, what for, and whether it may have another."""
 
 import asyncio
+from collections.abc import Callable
 
+import structlog
+
+from regrow.actors.errors import DEFECT, AskFailed, failure
 from regrow.actors.local_policy import LocalPolicy
-from regrow.supervisor import Exit, admit, decide
+from regrow.bus import Address
+from regrow.supervisor import Crashed, Exit, admit, decide
+
+_log = structlog.get_logger(__name__)
 
 
 class LocalRestarts:
@@ -21,8 +28,25 @@ class LocalRestarts:
         self._window: tuple[float, ...] = ()
         self._attempt = 0
 
-    def admit(self, cause: Exit, policy: LocalPolicy, now: float, draw: float) -> float | None:
-        """Seconds until the next incarnation, for a jitter in [0, 1); None when there must be none."""
+    def failed(
+        self, cause: Crashed, actor: Address, policy: LocalPolicy, draw: float, again: Callable[[], None]
+    ) -> bool:
+        """Calls for the next incarnation after its backoff, for a jitter in [0, 1); False when there must be none."""
+        loop = asyncio.get_running_loop()
+        delay_s = self._admit(cause, policy, loop.time(), draw)
+        error = type(cause.error).__name__
+        _log.warning("actor failed", actor=str(actor), error=error, again=delay_s is not None)
+        if delay_s is not None:
+            self.timer = loop.call_later(delay_s, again)
+        return delay_s is not None
+
+    def restarted(self) -> None:
+        """The next incarnation lives."""
+        self.timer = None
+        self.count += 1
+        self._since = asyncio.get_running_loop().time()
+
+    def _admit(self, cause: Exit, policy: LocalPolicy, now: float, draw: float) -> float | None:
         self.cause = cause
         window = admit(self._window, now, policy.intensity) if decide(policy.restart, cause) == "restart" else None
         if window is None:
@@ -32,8 +56,8 @@ class LocalRestarts:
         self._attempt = attempt + 1
         return policy.backoff.delay_s(attempt, draw)
 
-    def restarted(self, now: float) -> None:
-        """The next incarnation lives."""
-        self.timer = None
-        self.count += 1
-        self._since = now
+
+def told(error: BaseException) -> AskFailed:
+    """What whoever asked is told of what a handler raised."""
+    failed = failure(DEFECT, f"{type(error).__name__}: {error}")
+    return AskFailed(failed.kind, failed.code, failed.message)
