@@ -3,6 +3,7 @@
 from regrow.actors.actor import Actor
 from regrow.actors.administration import Administration, CancellationWaits, DeletionWaits, NoActor, Purged
 from regrow.actors.application import NoApplication, load_system
+from regrow.actors.cache import Cache
 from regrow.actors.checking import Finding, check
 from regrow.actors.classifier import Classifier, classify
 from regrow.actors.client import Client
@@ -63,6 +64,7 @@ __all__ = [
     "AmbiguousStep",
     "AskFailed",
     "AskTimeout",
+    "Cache",
     "CancellationWaits",
     "Classifier",
     "Client",

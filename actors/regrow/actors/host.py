@@ -23,6 +23,8 @@ from regrow.actors.memory import used_share
 from regrow.actors.quarantine import Quarantine
 from regrow.actors.records import Letter, Outcome
 from regrow.actors.roster import Roster
+from regrow.actors.shared import PORT as SHARED
+from regrow.actors.shared import SharedResults
 from regrow.actors.tasks import Tasks
 from regrow.actors.tool import Remote
 from regrow.actors.wire import letter_of, reply_message, reply_subject, undecodable
@@ -54,6 +56,7 @@ class Host:
         self.quarantine = Quarantine()
         self._remote = remote
         self._ports = ports
+        self._shared = SharedResults(bus.cache, self.count)
         self._groups = {name: Roster(kind, self) for name, kind in kinds.items()}
         self._held: set[int] = set()
         self._holding: Holding | None = None
@@ -139,7 +142,9 @@ class Host:
         return self._remote.get(name)
 
     def port(self, name: str) -> Any:
-        """What the system was given under this name."""
+        """What the system was given under this name, or has of its own."""
+        if name == SHARED:
+            return self._shared
         if name not in self._ports:
             raise KeyError(f"the system has no port {name!r}; give it one: System(ports={{{name!r}: ...}})")
         return self._ports[name]

@@ -14,12 +14,25 @@ VERSION = 1
 """The ``v`` of every record that this build writes and reads."""
 
 
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Who made a result that came out of the application's cache."""
+
+    actor: str
+    """``kind/key``."""
+    step: str
+    """The key of its step."""
+    at_ms: int
+    """Milliseconds since 1970."""
+
+
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a turn or a step ended: with a value (raw JSON) or with a failure."""
 
     value: msgspec.Raw = msgspec.Raw(b"null")
     """Never a union with None: msgspec reads nothing but null as ``Raw | None``."""
     failure: Failure | None = None
+    origin: Origin | None = None
+    """Of a step's value that it did not make itself."""
 
 
 Type = Literal["", "ask", "timer", "direct", "promoted", "delete"]

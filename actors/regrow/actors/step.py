@@ -1,5 +1,6 @@
 """Steps: outside calls of a handler, each recorded once before the handler sees its outcome."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context, ContextVar
 from hashlib import blake2b
@@ -8,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 import msgspec
 
 from regrow.actors.arguments import NOT_JSON, encode_arguments, not_json
+from regrow.actors.cache import Cache
 from regrow.actors.classifier import Classifier, classify
 from regrow.actors.errors import (
     DEFECT,
@@ -20,8 +22,10 @@ from regrow.actors.errors import (
     StepFailed,
 )
 from regrow.actors.lineage import track_again, untrack, untracked_by
-from regrow.actors.records import Outcome, Step
+from regrow.actors.records import Origin, Outcome, Step
 from regrow.actors.retry import DECLARED, NO_RETRY, Retry
+from regrow.actors.shared import PORT as SHARED
+from regrow.actors.shared import SharedResults
 from regrow.bus import Undecodable, decode, encode
 
 
@@ -84,6 +88,7 @@ class Stepping(Protocol):
 
     def step(self, call: Call) -> Awaitable[Outcome]: ...
     def remote_tool(self, name: str) -> Any: ...
+    def port(self, name: str) -> Any: ...
 
 
 _handler: ContextVar[Stepping | None] = ContextVar("regrow_handler", default=None)
@@ -114,6 +119,27 @@ async def in_step(context: StepContext, body: Callable[[StepContext], Awaitable[
         return await body(context)
     finally:
         track_again(lineage)
+
+
+def sharing(
+    handler: Stepping,
+    cache: Cache,
+    what: str,
+    arguments: bytes,
+    returns: Any,
+    run: Callable[[StepContext], Awaitable[Outcome]],
+) -> Callable[[StepContext], Awaitable[Outcome]]:
+    """The same attempt, behind a look into the application's cache."""
+
+    async def shared(context: StepContext) -> Outcome:
+        results: SharedResults = handler.port(SHARED)
+        origin = Origin(context.actor, context.key, time.time_ns() // 1_000_000)
+        name = cache.name(what, arguments, context.actor)
+        return await results.outcome(
+            name, cache, origin, lambda: run(context), lambda found: checked(found, returns, what).failure is None
+        )
+
+    return shared
 
 
 def value_of(outcome: Outcome, kind: Any, what: str, raises: tuple[type[Exception], ...] = ()) -> Any:
@@ -210,13 +236,14 @@ async def step(
     pure: bool = False,
     key: str = "",
     retry: Retry = NO_RETRY,
+    cache: Cache | None = None,
 ) -> Any:
     """The result of any outside call, made a step of the running handler; outside a handler the call is just made.
 
     ``name`` and ``arguments`` (JSON) identify it, or ``name`` and ``key`` where one is given: equal calls that are open in two
     tasks at once need one each. ``returns`` is the type of its recorded result; one that does not fit it is a failure. Whatever
     the body raises reaches the handler as ``StepFailed``, after ``retry``, by default at once; an exception with a ``kind``
-    attribute keeps its kind of failure.
+    attribute keeps its kind of failure. ``cache``: equal calls share one result; see ``Cache``.
     """
     handler = current_handler()
     if handler is None:
@@ -230,5 +257,10 @@ async def step(
         return outcome_of(result, returns, name)
 
     care = Care(retry) if retry.attempts > 1 else None
-    call = Call(name, encode_arguments(arguments, name), run, pure, key, care)
+    given = encode_arguments(arguments, name)
+    if cache is not None:
+        cache.check(name)
+        call = Call(name, given, sharing(handler, cache, name, given, returns, run), True, key, care)
+    else:
+        call = Call(name, given, run, pure, key, care)
     return value_of(await handler.step(call), returns, name)

@@ -5,11 +5,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from copy import copy
 from functools import cached_property, partial, update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
 import msgspec
 
 from regrow.actors.arguments import encode_arguments, redacted
+from regrow.actors.cache import Cache
 from regrow.actors.errors import NOT_DONE, DefinitionError, Failure, NotApproved, NotDone
 from regrow.actors.records import Outcome
 from regrow.actors.retry import NO_RETRY, Retry
@@ -23,6 +24,7 @@ from regrow.actors.step import (
     failure_of,
     in_step,
     outcome_of,
+    sharing,
     value_of,
 )
 from regrow.bus import decode, encode
@@ -44,10 +46,6 @@ class Human(Protocol):
     async def approve(self, tool: str, arguments: dict[str, Any], actor: str) -> bool: ...
 
 
-class _Ported(Protocol):
-    def port(self, name: str) -> Any: ...
-
-
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """A tool's policy; ``tool`` says what each of them means."""
 
@@ -59,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     verify: Callable[..., Awaitable[Any]] | None = None
     approve: bool = False
     redact: tuple[str, ...] = ()
+    cache: Cache | None = None
 
     def check(self, function: Callable[..., Any]) -> None:
         """Raises ``DefinitionError`` for what could not work with this function."""
@@ -67,6 +66,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             raise DefinitionError(f'the tool {name} has effect={self.effect!r}: write "repeatable" or "once"')
         if self.effect == "once" and self.pure:
             raise DefinitionError(f'the tool {name} is pure and effect="once": choose one, what is pure has no effect')
+        if self.cache is not None:
+            self.cache.check(name)
+            if self.effect == "once":
+                raise DefinitionError(
+                    f'the tool {name} has a cache and effect="once": choose one, what comes out of a cache has no effect'
+                )
         for unknown in (each for each in self.redact if each not in parameters):
             raise DefinitionError(f"the tool {name} redacts {unknown!r} and has no such parameter: {parameters}")
         if self.verify is None:
@@ -143,7 +148,9 @@ class Tool(Generic[P, R]):
         """Works out, once, what its calls need beside being run and recorded."""
         self._once = self._options.effect == "once"
         self._cares = self._once or self.retry.attempts > 1
-        self._is_special = self._cares or bool(self.key or self._options.redact or self._options.approve)
+        self._is_special = self._cares or bool(
+            self.key or self._options.redact or self._options.approve or self._options.cache
+        )
 
     async def _special(self, handler: Stepping, call: Call) -> Call:
         """A call as its policy wants it. Raises ``NotApproved``."""
@@ -153,11 +160,14 @@ class Tool(Generic[P, R]):
         care = Care(self.retry, self._once, verify) if self._cares else None
         if self._options.approve:
             await self._approved(handler, recorded)
-        return Call(self.name, recorded, call.run, self.pure, self.key, care)
+        run, pure = call.run, self.pure
+        if self._options.cache is not None:
+            run, pure = sharing(handler, self._options.cache, self.name, given, self.returns, call.run), True
+        return Call(self.name, recorded, run, pure, self.key, care)
 
     async def _approved(self, handler: Stepping, arguments: bytes) -> None:
         async def ask(context: StepContext) -> Outcome:
-            human: Human = cast(_Ported, handler).port("human")
+            human: Human = handler.port("human")
             try:
                 said = await human.approve(self.name, decode(arguments, dict[str, Any]), context.actor)
             except Exception as error:  # the edge between a user's port and the runtime: its failure becomes data
@@ -251,6 +261,7 @@ def tool(
     verify: Callable[..., Awaitable[Any]] | None = ...,
     approve: bool = ...,
     redact: tuple[str, ...] = ...,
+    cache: Cache | None = ...,
 ) -> "_Decorator": ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a module-level function, async or plain, a tool. A plain one runs in a thread.
@@ -268,7 +279,7 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     happened. A tool agent that does not answer in time leaves the outcome unknown as well.
 
     ``approve``: before it runs, ``await human.approve(tool, arguments, actor)`` of the system's port ``human`` is asked, in a step
-    of its own; False is raised in the handler as ``NotApproved``.
+    of its own; False is raised in the handler as ``NotApproved``. ``cache``: equal calls share one result; see ``Cache``.
     """
     policy = Options(**options)
 

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
 
 from regrow.bus import Address, Bus, Delivery, Request
+from regrow.bus.cache import Cache, Held
 from regrow.bus.headers import Headers
 from regrow.bus.port import Attempted, Buried, DeadLetters, EventLog, Followed, Holding, Mail, Receive, Stored
 from regrow.bus.subjects import Box, Subjects
@@ -58,6 +59,7 @@ class MortalBus:
         self.log: EventLog = MortalLog(bus.log, life)
         self.mail: Mail = MortalMail(bus.mail, life)
         self.dead: DeadLetters = MortalDeadLetters(bus.dead, life)
+        self.cache: Cache = MortalCache(bus.cache, life)
         self._bus = bus
         self._life = life
 
@@ -236,3 +238,25 @@ class MortalDeadLetters:
 
     async def drop(self, sequence: int) -> bool:
         return await self._life.around("remove", f"dead letter {sequence}", lambda: self._dead.drop(sequence))
+
+
+class MortalCache:
+    """The cache as one process sees it."""
+
+    def __init__(self, cache: Cache, life: Living) -> None:
+        self._cache = cache
+        self._life = life
+
+    async def get(self, name: str) -> Held | None:
+        return await self._life.apart(lambda: self._cache.get(name))
+
+    async def put(self, name: str, data: bytes, *, after: int, ttl_s: float, tags: tuple[str, ...] = ()) -> int | None:
+        return await self._life.around(
+            "cache", name, lambda: self._cache.put(name, data, after=after, ttl_s=ttl_s, tags=tags)
+        )
+
+    async def drop(self, name: str, revision: int) -> None:
+        await self._life.around("cache", name, lambda: self._cache.drop(name, revision))
+
+    async def entries(self, group: str | None = None) -> list[Held]:
+        return await self._life.apart(lambda: self._cache.entries(group))

@@ -38,6 +38,10 @@ class Observed:
         """How to call a tool that a tool agent serves."""
         return self._handler.remote_tool(name)
 
+    def port(self, name: str) -> Any:
+        """What the system was given under this name."""
+        return self._handler.port(name)
+
     async def step(self, call: Call) -> Outcome:
         """The step's outcome."""
 

@@ -9,7 +9,9 @@ from typing import Literal, get_args
 import msgspec
 
 Side = Literal["before", "after"]
-What = Literal["append", "save", "post", "schedule", "unschedule", "ack", "publish", "bury", "remove", "step", "await"]
+What = Literal[
+    "append", "save", "cache", "post", "schedule", "unschedule", "ack", "publish", "bury", "remove", "step", "await"
+]
 KINDS: tuple[What, ...] = get_args(What)
 
 THEN_MAX = 24

@@ -35,6 +35,7 @@ class WatchedBus:
         self.subjects = bus.subjects
         self.log = bus.log
         self.dead = bus.dead
+        self.cache = bus.cache
         self.epoch = bus.epoch
         self.mail = WatchedMail(bus.mail, see)
         self.publish = bus.publish

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from regrow.bus.claims import MemoryClaims
 from regrow.bus.errors import NoResponder, RequestTimeout
 from regrow.bus.headers import Headers
+from regrow.bus.memory_cache import MemoryCache
 from regrow.bus.memory_dead_letters import MemoryDeadLetters
 from regrow.bus.memory_log import MemoryLog, check_size
 from regrow.bus.memory_mail import MemoryMail
@@ -31,6 +32,7 @@ class MemoryBus:
         self.log = MemoryLog(self.claims)
         self.mail = MemoryMail(self.claims)
         self.dead = MemoryDeadLetters(self.claims)
+        self.cache = MemoryCache()
         self._serving: list[_Serving] = []
         self._inboxes = 0
 

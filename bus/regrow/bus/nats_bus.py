@@ -11,6 +11,7 @@ from regrow.bus.claims import Claims
 from regrow.bus.dead_letters import JetStreamDeadLetters
 from regrow.bus.fence import check_fence
 from regrow.bus.headers import Headers
+from regrow.bus.kv_cache import KvCache
 from regrow.bus.log import JetStreamLog
 from regrow.bus.mail import JetStreamMail
 from regrow.bus.object_claims import ObjectClaims
@@ -32,6 +33,7 @@ class NatsBus:
         self._api = JetStreamApi(replies)
         self.mail = JetStreamMail(client, replies, self._api, subjects, claims)
         self.dead = JetStreamDeadLetters(client, replies, subjects, claims)
+        self.cache = KvCache(client, replies, subjects)
         self._client = client
         self._replies = replies
 

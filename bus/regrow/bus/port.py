@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from regrow.bus.cache import Cache
 from regrow.bus.headers import Headers
 from regrow.bus.subjects import Address, Box, Subjects
 
@@ -263,6 +264,8 @@ class Bus(Protocol):
     def mail(self) -> Mail: ...
     @property
     def dead(self) -> DeadLetters: ...
+    @property
+    def cache(self) -> Cache: ...
     @property
     def epoch(self) -> str:
         """Random, made when the streams were created: part of every relay's id, so that ids are neither guessed nor reused."""

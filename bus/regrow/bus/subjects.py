@@ -188,6 +188,10 @@ class Subjects:
         return f"KV_{self.lease_bucket}"
 
     @property
+    def cache_bucket(self) -> str:
+        return f"rg_{self.app}_cache"
+
+    @property
     def node_bucket(self) -> str:
         return f"rg_{self.app}_nodes"
 

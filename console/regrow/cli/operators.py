@@ -19,6 +19,7 @@ def add_operators(commands: Commands) -> None:
     _streams(commands.add_parser("streams", help="make or check the streams of an application"))
     _dead_letters(commands.add_parser("dead-letters", help="look at messages that were given up, replay or drop them"))
     _actors(commands.add_parser("actors", help="look at an application's actors, delete one or many"))
+    _cache(commands.add_parser("cache", help="count what an application's tools share, or let go of it"))
     tree = commands.add_parser(
         "tree", help="how the nodes that run now stand: supervisors, actors, who waits for whom, cycles of asks"
     )
@@ -120,6 +121,17 @@ def _actors(command: argparse.ArgumentParser) -> None:
             metavar="TIME",
             help=f"how long to wait for the node that carries it out (default {WAIT_S:g}s; 0s with --store, where none runs)",
         )
+        _json(each)
+
+
+def _cache(command: argparse.ArgumentParser) -> None:
+    actions = _actions(command)
+    stats = _action(actions, "stats", "results that are shared now, by tool")
+    purge = _action(actions, "purge", "let go of results; what is recorded in logs stays as it is")
+    purge.add_argument("--tag", metavar="TAG", help="those with this tag")
+    purge.add_argument("--all", action="store_true", help="all of them")
+    for each in (stats, purge):
+        each.add_argument("--tool", metavar="NAME", help="those of this tool")
         _json(each)
 
 
