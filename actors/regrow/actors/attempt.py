@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -100,5 +101,6 @@ async def _end(task: asyncio.Task[Any] | None, turn: RunningTurn) -> None:
         if loop.time() >= deadline:
             _log.error("a handler ignores its cancellation and is left behind", actor=str(turn.address))
             break
-    if task is not None and task.done() and not task.cancelled():
-        task.exception()  # seen, also where the cancellation is what goes on
+    if task is not None and task.done():
+        with suppress(asyncio.CancelledError):  # seen, and let go of: its frames hold the turn, which holds the task
+            task.exception()

@@ -10,6 +10,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 
 from regrow.actors.image import PendingSleep
@@ -21,6 +22,9 @@ RECORDED_FROM_S = 1.0
 LONGEST_S = 86_400.0
 """After this time a sleeper looks at the wall clock again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_NOBODYS = Context()
+"""Of alarms: a cancelled one stays with the event loop until many are, and would keep the handler that it belonged to."""
 
 
 async def now() -> datetime:
@@ -54,7 +58,7 @@ async def sleep_on(pending: PendingSleep, waits: Waits, now_ms: Callable[[], int
     loop, due_ms = asyncio.get_running_loop(), pending.slept.due_ms
     while (left_ms := due_ms - now_ms()) > 0:
         over: asyncio.Future[None] = loop.create_future()
-        alarm = loop.call_later(min(left_ms / 1000, LONGEST_S), _end, over)
+        alarm = loop.call_later(min(left_ms / 1000, LONGEST_S), _end, over, context=_NOBODYS)
         try:
             with waits.waiting(over, pending.timer, due_ms):
                 await over
